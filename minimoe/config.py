@@ -4,10 +4,14 @@ A DeepSeek model is fixed by about thirty integers. `ModelConfig` holds them fla
 `config.json` beside the official weights, so a real file needs no translation. Three fields are ours: `mtp_hidden`,
 `mtp_loss_weight` and `extra`.
 
-Two models share this one description. DeepSeek-V2 routes with a softmax and picks groups by their best expert; V3 routes
-with a sigmoid, adds a balancing bias for the choice alone, and picks groups by the sum of their two best. The fields
-`scoring_func` and `topk_method` say which. `kv_lora_rank=None` turns latent attention off and leaves the baseline that
-chapter 01 builds: MHA, GQA or MQA, by `num_key_value_heads`.
+Two models share this one description. DeepSeek-V2 routes with a softmax and picks groups by their best expert; V3
+routes with a sigmoid, adds a balancing bias for the choice alone, and picks groups by the sum of their two best. The
+fields `scoring_func` and `topk_method` say which. `kv_lora_rank=None` turns latent attention off and leaves the baseline
+that chapter 01 builds: MHA, GQA or MQA, by `num_key_value_heads`.
+
+A `config.json` is read in two spellings. DeepSeek writes `rope_theta` beside `rope_scaling` {"type": "yarn", ...};
+transformers v5 writes one `rope_parameters` {"rope_type": "yarn", "rope_theta": ..., ...}. We write the first, because
+both kinds of reader understand it.
 
 How the production version differs: transformers writes neither `scoring_func` nor `topk_method`, and engines that read
 such a file compute a softmax gate without a word. `to_dict` therefore writes DeepSeek's own spelling.
@@ -18,17 +22,21 @@ import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-__all__ = ["KIMI_K2", "MOONLIGHT", "NANO", "PRESETS", "V2", "V2_LITE", "V3", "V3_2", "ModelConfig"]
+from minimoe.config_checks import YARN_DEFAULTS, check
+from minimoe.presets import PRESET_VALUES
+
+__all__ = ["KIMI_K2", "MOONLIGHT", "NANO", "PRESETS", "V2", "V2_LITE", "V3", "V3_2", "YARN_DEFAULTS", "ModelConfig"]
 
 # Keys of real config.json files that do not change what the model computes.
 BOOKKEEPING_KEYS = frozenset(
-    "_name_or_path architectures attention_dropout auto_map dtype ep_size head_dim_note id2label is_encoder_decoder "
-    "label2id model_type output_attentions output_hidden_states output_router_logits pad_token_id pretraining_tp qk_head_dim "
-    "return_dict rope_interleave chunk_size_feed_forward problem_type torch_dtype transformers_version use_cache "
-    "use_bidirectional_attention".split()
+    "_name_or_path architectures auto_map chunk_size_feed_forward dtype ep_size id2label "
+    "is_encoder_decoder label2id layer_types model_type output_attentions output_hidden_states output_router_logits "
+    "pad_token_id pretraining_tp problem_type return_dict torch_dtype transformers_version "
+    "use_bidirectional_attention use_cache".split()
 )
+# Keys that would change it, with the only value that every DeepSeek model has.
+FIXED_KEYS = {"attention_dropout": 0, "mlp_bias": False, "rope_interleave": True}
 SUPPORTED_TYPES = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2")
-YARN_DEFAULTS = {"beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 0.0}
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class ModelConfig:
     """One DeepSeek-shaped model. The defaults are DeepSeek-V3's; override with `dataclasses.replace(V3, ...)`.
 
     Raises `ValueError` naming both numbers when two fields contradict each other.
-    Source: config.json of DeepSeek-V2-Lite, V2, V3, Moonlight-16B and Kimi-K2; arXiv 2412.19437 section 4.2. Chapter 00.
+    Source: config.json of DeepSeek-V2-Lite, V2, V3, Moonlight-16B, Kimi-K2; arXiv 2412.19437 section 4.2. Chapter 00.
     """
 
     vocab_size: int = 129280
@@ -47,7 +55,7 @@ class ModelConfig:
     hidden_act: str = "silu"
     # attention
     num_attention_heads: int = 128
-    num_key_value_heads: int | None = None  # None: as many as query heads. Only the baseline (kv_lora_rank=None) uses it.
+    num_key_value_heads: int | None = None  # None: as many as query heads; only the baseline uses it
     q_lora_rank: int | None = 1536
     kv_lora_rank: int | None = 512
     qk_nope_head_dim: int = 128
@@ -81,25 +89,20 @@ class ModelConfig:
     # multi-token prediction
     num_nextn_predict_layers: int = 1
     mtp_loss_weight: float = 0.3  # the paper's lambda (V3 section 4.2: 0.3, later 0.1)
-    mtp_hidden: str = "post_norm"  # what MTP reads: the trunk's state after the final norm (as engines do) or "pre_norm"
+    mtp_hidden: str = "post_norm"  # MTP reads the trunk after its final norm (as engines do), or "pre_norm"
     # V3.2's sparse-attention indexer: counted by `accounting`, not built by `Transformer`
     index_n_heads: int | None = None
     index_head_dim: int | None = None
     index_topk: int | None = None
     quantization_config: dict | None = field(default=None, hash=False)
-    extra: dict = field(default_factory=dict, hash=False)  # keys of a config.json that minimoe does not know, kept as read
+    extra: dict = field(default_factory=dict, hash=False)  # keys of a config.json that minimoe does not know
 
     def __post_init__(self):
-        _check_types(self)
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
         if self.kv_lora_rank is None and self.head_dim is None:
-            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        _check_sizes(self)
-        _check_attention(self)
-        if self.is_moe:
-            _check_experts(self)
-        _check_rope(self)
+            object.__setattr__(self, "head_dim", _head_width(self.hidden_size, self.num_attention_heads))
+        check(self)
 
     @property
     def is_moe(self) -> bool:
@@ -134,7 +137,7 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, path) -> "ModelConfig":
-        """Read a real `config.json`. Unknown keys are kept in `extra` and listed in a warning."""
+        """Read a real `config.json`, or a folder's. Unknown keys are kept in `extra` and listed in a warning."""
         path = Path(path)
         if path.is_dir():
             path = path / "config.json"
@@ -153,25 +156,25 @@ class ModelConfig:
         """Read config keys in DeepSeek's spelling or in transformers' v5 spelling (`rope_parameters`).
 
         Keys that a file leaves out take the meaning its `model_type` gives them: `deepseek_v2` files of transformers
-        mean a softmax gate, `deepseek_v3` files a sigmoid gate with a bias, neither says so.
+        mean a softmax gate, `deepseek_v3` files a sigmoid gate with a bias, neither says so. A file without a
+        `model_type` must at least give the vocabulary, the width and the depth.
         """
-        values = dict(values)
-        kind = values.get("model_type", "deepseek_v3")
-        if kind not in SUPPORTED_TYPES:
-            raise ValueError(f"model_type={kind!r} is not one of {', '.join(SUPPORTED_TYPES)}")
-        values = _absent_keys(kind) | _old_rope_spelling(values)
+        kind = _model_type(values)
+        values = _absent_keys(kind) | _nulls_spelled_out(_old_rope_spelling(dict(values)))
         known = {f.name for f in fields(cls)} - {"extra"}
-        extra = dict(values.get("extra") or {})
-        extra |= {k: v for k, v in values.items() if k not in known and k not in BOOKKEEPING_KEYS and k != "extra"}
-        if extra:
-            warnings.warn(f"config keys that minimoe does not know and ignores: {', '.join(sorted(extra))}", stacklevel=2)
-        if values.get("rope_interleave") is False:
-            raise ValueError("rope_interleave=False: DeepSeek checkpoints rotate adjacent pairs (rope_interleave=True)")
         chosen = {k: v for k, v in values.items() if k in known}
-        if values.get("kv_lora_rank") is not None:
-            chosen["head_dim"] = None  # transformers writes the rotary width here
-            chosen["q_lora_rank"] = chosen.get("q_lora_rank") or None  # DeepSeek's own code writes 0 for none
-        return cls(**chosen, extra=extra)
+        if chosen.get("kv_lora_rank", cls.kv_lora_rank) is not None:
+            chosen.pop("head_dim", None)  # transformers writes the rotary width here
+            if chosen.get("q_lora_rank") == 0:
+                chosen["q_lora_rank"] = None  # DeepSeek's own code writes 0 for none
+        understood = known | BOOKKEEPING_KEYS | FIXED_KEYS.keys() | {"extra", "qk_head_dim", "mlp_layer_types"}
+        extra = dict(values.get("extra") or {}) | {k: v for k, v in values.items() if k not in understood}
+        if extra:
+            said = f"config keys that minimoe does not know and ignores: {', '.join(sorted(extra))}"
+            warnings.warn(said, stacklevel=2)
+        config = cls(**chosen, extra=extra)
+        _check_derived_keys(config, values)
+        return config
 
     def to_dict(self) -> dict:
         """The content of a `config.json` in DeepSeek's own spelling, readable by transformers and by engines."""
@@ -191,279 +194,89 @@ class ModelConfig:
         path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
+def _head_width(hidden_size: int, heads: int) -> int:
+    """The usual width of a baseline head, hidden_size / num_attention_heads."""
+    if not isinstance(hidden_size, int) or not isinstance(heads, int) or heads <= 0:
+        return 2  # whatever is wrong with the two numbers is said by `check`
+    if hidden_size % heads:
+        raise ValueError(f"hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}; set head_dim")
+    return hidden_size // heads
+
+
+def _model_type(values: dict) -> str:
+    needed = ("vocab_size", "hidden_size", "num_hidden_layers")
+    if "model_type" not in values and (missing := [k for k in needed if k not in values]):
+        keys = ", ".join(list(values)[:6]) or "none"
+        raise ValueError(f"not a model's config: no model_type and no {', '.join(missing)} (first keys: {keys})")
+    kind = values.get("model_type", "deepseek_v3")
+    if kind not in SUPPORTED_TYPES:
+        raise ValueError(f"model_type={kind!r} is not one of {', '.join(SUPPORTED_TYPES)}")
+    return kind
+
+
 def _absent_keys(kind: str) -> dict:
     """What a file of this `model_type` means by the keys it does not write."""
-    if kind == "deepseek_v2":
-        return {
-            "scoring_func": "softmax",
-            "topk_method": "greedy",
-            "norm_topk_prob": False,
-            "num_nextn_predict_layers": 0,
-            "n_group": 1,
-            "topk_group": 1,
-        }
-    return {}
-
-
-def _old_rope_spelling(values: dict) -> dict:
-    """transformers v5's `rope_parameters` {rope_type, rope_theta, ...} as `rope_theta` and `rope_scaling` {type, ...}."""
-    new = values.pop("rope_parameters", None)
-    scaling = values.get("rope_scaling")
-    if new:
-        new = dict(new)
-        values["rope_theta"] = new.pop("rope_theta", values.get("rope_theta", 10000.0))
-        scaling = new
-    if scaling:
-        scaling = dict(scaling)
-        kind = scaling.pop("rope_type", None) or scaling.get("type") or "default"
-        values["rope_scaling"] = None if kind == "default" else {"type": kind} | {k: v for k, v in scaling.items() if k != "type"}
-    values.pop("num_mtp_layers", None) if "num_nextn_predict_layers" in values else None
-    if "num_mtp_layers" in values:
-        values["num_nextn_predict_layers"] = values.pop("num_mtp_layers")
-    return values
-
-
-def _check_types(c: ModelConfig) -> None:
-    optional = {"q_lora_rank", "kv_lora_rank", "num_key_value_heads", "head_dim", "n_routed_experts", "bos_token_id"}
-    optional |= {"index_n_heads", "index_head_dim", "index_topk"}
-    for f in fields(c):
-        value, want = getattr(c, f.name), str(f.type)
-        if value is None and f.name in optional:
-            continue
-        if want.startswith("int") and f.name != "eos_token_id" and (not isinstance(value, int) or isinstance(value, bool)):
-            raise ValueError(f"{f.name}={value!r} is a {type(value).__name__}, not a whole number")
-        if want == "bool" and not isinstance(value, bool):
-            raise ValueError(f"{f.name}={value!r} is a {type(value).__name__}, not true or false")
-        if want == "float" and (not isinstance(value, int | float) or isinstance(value, bool) or value != value):
-            raise ValueError(f"{f.name}={value!r} is a {type(value).__name__}, not a number")
-
-
-def _check_sizes(c: ModelConfig) -> None:
-    positive = ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"]
-    positive += ["num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "rope_theta", "initializer_range"]
-    for name in positive:
-        if getattr(c, name) <= 0:
-            raise ValueError(f"{name}={getattr(c, name)} must be greater than 0")
-    for name in ("first_k_dense_replace", "num_nextn_predict_layers", "aux_loss_alpha", "mtp_loss_weight"):
-        if getattr(c, name) < 0:
-            raise ValueError(f"{name}={getattr(c, name)} must be 0 or more")
-    if c.first_k_dense_replace > c.num_hidden_layers:
-        raise ValueError(f"first_k_dense_replace={c.first_k_dense_replace} exceeds num_hidden_layers={c.num_hidden_layers}")
-    for name, allowed in {
-        "hidden_act": ("silu",),
-        "scoring_func": ("sigmoid", "softmax"),
-        "topk_method": ("noaux_tc", "greedy", "group_limited_greedy"),
-        "mtp_hidden": ("post_norm", "pre_norm"),
-        "attention_bias": (False,),
-        "moe_layer_freq": (1,),
-        "seq_aux": (True,),
-    }.items():
-        if getattr(c, name) not in allowed:
-            raise ValueError(f"{name}={getattr(c, name)!r} is not one of {allowed}")
-    for name in ("bos_token_id", "eos_token_id"):
-        ids = getattr(c, name)
-        for i in ids if isinstance(ids, list) else [ids]:
-            if i is not None and not (isinstance(i, int) and 0 <= i < c.vocab_size):
-                raise ValueError(f"{name}={i!r} is not a token of vocab_size={c.vocab_size}")
-
-
-def _check_attention(c: ModelConfig) -> None:
-    if c.is_mla:
-        for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
-            if getattr(c, name) <= 0:
-                raise ValueError(f"{name}={getattr(c, name)} must be greater than 0")
-        if c.q_lora_rank is not None and c.q_lora_rank <= 0:
-            raise ValueError(f"q_lora_rank={c.q_lora_rank} must be greater than 0, or None for no query compression")
-        if c.num_key_value_heads != c.num_attention_heads:
-            raise ValueError(
-                f"num_key_value_heads={c.num_key_value_heads} differs from num_attention_heads={c.num_attention_heads}: "
-                "latent attention rebuilds every head's key; only the baseline (kv_lora_rank=None) shares heads"
-            )
-    elif c.num_attention_heads % c.num_key_value_heads:
-        raise ValueError(
-            f"num_attention_heads={c.num_attention_heads} is not a multiple of num_key_value_heads={c.num_key_value_heads}"
-        )
-    name, rotary = ("qk_rope_head_dim", c.qk_rope_head_dim) if c.is_mla else ("head_dim", c.head_dim)
-    if rotary % 2 or rotary <= 0:
-        raise ValueError(f"{name}={rotary} must be even and greater than 0: rotary positions turn pairs of 2 numbers")
-
-
-def _check_experts(c: ModelConfig) -> None:
-    for name in ("n_routed_experts", "moe_intermediate_size", "num_experts_per_tok", "n_group", "topk_group"):
-        if getattr(c, name) <= 0:
-            raise ValueError(f"{name}={getattr(c, name)} must be greater than 0")
-    if c.n_shared_experts < 0:
-        raise ValueError(f"n_shared_experts={c.n_shared_experts} must be 0 or more")
-    if c.n_routed_experts % c.n_group:
-        raise ValueError(f"n_routed_experts={c.n_routed_experts} is not a multiple of n_group={c.n_group}")
-    if c.topk_group > c.n_group:
-        raise ValueError(f"topk_group={c.topk_group} exceeds n_group={c.n_group}")
-    reachable = c.n_routed_experts
-    if c.topk_method != "greedy":
-        reachable = c.topk_group * (c.n_routed_experts // c.n_group)
-    if c.num_experts_per_tok > reachable:
-        raise ValueError(
-            f"num_experts_per_tok={c.num_experts_per_tok} exceeds the {reachable} experts that a token can reach "
-            f"(topk_group={c.topk_group} of n_group={c.n_group}, n_routed_experts={c.n_routed_experts})"
-        )
-
-
-def _check_rope(c: ModelConfig) -> None:
-    scaling = c.rope_scaling
-    if scaling is None:
-        return
-    if not isinstance(scaling, dict) or "type" not in scaling:
-        raise ValueError(f'rope_scaling={scaling!r} must be None or a dict with a "type"')
-    if scaling["type"] != "yarn":
-        raise ValueError(f"rope_scaling type={scaling['type']!r} is not supported; DeepSeek models use 'yarn'")
-    for name in ("factor", "original_max_position_embeddings"):
-        value = scaling.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise ValueError(f"rope_scaling {name}={value!r} must be a number greater than 0")
-    if scaling["factor"] < 1:
-        raise ValueError(f"rope_scaling factor={scaling['factor']} must be 1 or more: YaRN stretches, it does not shrink")
-    unknown = set(scaling) - {"type", "factor", "original_max_position_embeddings", *YARN_DEFAULTS}
-    if unknown:
-        raise ValueError(f"rope_scaling has keys that minimoe does not know: {', '.join(sorted(unknown))}")
-    merged = YARN_DEFAULTS | scaling
-    if merged["beta_fast"] < merged["beta_slow"]:
-        raise ValueError(f"rope_scaling beta_fast={merged['beta_fast']} is below beta_slow={merged['beta_slow']}")
-
-
-def _yarn(factor: float, mscale: float, beta_fast: int = 32) -> dict:
+    if kind != "deepseek_v2":
+        return {}
     return {
-        "type": "yarn",
-        "factor": factor,
-        "original_max_position_embeddings": 4096,
-        "beta_fast": beta_fast,
-        "beta_slow": 1,
-        "mscale": mscale,
-        "mscale_all_dim": mscale,
+        "scoring_func": "softmax",
+        "topk_method": "greedy",
+        "norm_topk_prob": False,
+        "routed_scaling_factor": 1.0,
+        "num_nextn_predict_layers": 0,
+        "aux_loss_alpha": 0.001,
+        "n_group": 1,
+        "topk_group": 1,
     }
 
 
-_V2_ROUTING = {"scoring_func": "softmax", "norm_topk_prob": False, "num_nextn_predict_layers": 0, "aux_loss_alpha": 0.001}
+def _nulls_spelled_out(values: dict) -> dict:
+    """`null` as these files use it: no groups is one group, no shared experts is zero."""
+    for name, meaning in {"n_group": 1, "topk_group": 1, "n_shared_experts": 0}.items():
+        if name in values and values[name] is None:
+            values[name] = meaning
+    return values
 
-V3 = ModelConfig(
-    rope_scaling=_yarn(40, 1.0),
-    quantization_config={
-        "activation_scheme": "dynamic",
-        "fmt": "e4m3",
-        "quant_method": "fp8",
-        "weight_block_size": [128, 128],
-    },
-)
-V3_2 = ModelConfig(
-    rope_scaling=_yarn(40, 1.0),
-    index_n_heads=64,
-    index_head_dim=128,
-    index_topk=2048,
-    quantization_config=V3.quantization_config,
-)
-V2_LITE = ModelConfig(
-    vocab_size=102400,
-    hidden_size=2048,
-    num_hidden_layers=27,
-    first_k_dense_replace=1,
-    intermediate_size=10944,
-    num_attention_heads=16,
-    q_lora_rank=None,
-    moe_intermediate_size=1408,
-    n_routed_experts=64,
-    n_shared_experts=2,
-    num_experts_per_tok=6,
-    n_group=1,
-    topk_group=1,
-    topk_method="greedy",
-    routed_scaling_factor=1.0,
-    rope_scaling=_yarn(40, 0.707),
-    bos_token_id=100000,
-    eos_token_id=100001,
-    **_V2_ROUTING,
-)
-V2 = ModelConfig(
-    vocab_size=102400,
-    hidden_size=5120,
-    num_hidden_layers=60,
-    first_k_dense_replace=1,
-    intermediate_size=12288,
-    moe_intermediate_size=1536,
-    n_routed_experts=160,
-    n_shared_experts=2,
-    num_experts_per_tok=6,
-    n_group=8,
-    topk_group=3,
-    topk_method="group_limited_greedy",
-    routed_scaling_factor=16.0,
-    rope_scaling=_yarn(40, 0.707),
-    bos_token_id=100000,
-    eos_token_id=100001,
-    **_V2_ROUTING,
-)
-MOONLIGHT = ModelConfig(
-    vocab_size=163840,
-    hidden_size=2048,
-    num_hidden_layers=27,
-    first_k_dense_replace=1,
-    intermediate_size=11264,
-    num_attention_heads=16,
-    q_lora_rank=None,
-    moe_intermediate_size=1408,
-    n_routed_experts=64,
-    n_shared_experts=2,
-    num_experts_per_tok=6,
-    n_group=1,
-    topk_group=1,
-    routed_scaling_factor=2.446,
-    rms_norm_eps=1e-5,
-    rope_theta=50000.0,
-    max_position_embeddings=8192,
-    num_nextn_predict_layers=0,
-    aux_loss_alpha=0.001,
-    bos_token_id=163584,
-    eos_token_id=163585,
-)
-KIMI_K2 = ModelConfig(
-    vocab_size=163840,
-    num_attention_heads=64,
-    first_k_dense_replace=1,
-    n_routed_experts=384,
-    n_group=1,
-    topk_group=1,
-    routed_scaling_factor=2.827,
-    rope_theta=50000.0,
-    rope_scaling=_yarn(32, 1.0, beta_fast=1),
-    max_position_embeddings=131072,
-    num_nextn_predict_layers=0,
-    bos_token_id=163584,
-    eos_token_id=163585,
-    quantization_config=V3.quantization_config,
-)
-NANO = ModelConfig(
-    vocab_size=2048,
-    hidden_size=128,
-    num_hidden_layers=4,
-    first_k_dense_replace=1,
-    intermediate_size=320,
-    num_attention_heads=4,
-    q_lora_rank=64,
-    kv_lora_rank=32,
-    qk_nope_head_dim=16,
-    qk_rope_head_dim=16,
-    v_head_dim=32,
-    moe_intermediate_size=48,
-    n_routed_experts=16,
-    num_experts_per_tok=4,
-    n_group=4,
-    topk_group=2,
-    max_position_embeddings=512,
-)
-PRESETS = {
-    "NANO": NANO,
-    "V2_LITE": V2_LITE,
-    "V2": V2,
-    "V3": V3,
-    "V3_2": V3_2,
-    "MOONLIGHT": MOONLIGHT,
-    "KIMI_K2": KIMI_K2,
-}
+
+def _old_rope_spelling(values: dict) -> dict:
+    """The v5 `rope_parameters` {rope_type, rope_theta, ...} as `rope_theta` and `rope_scaling` {type, ...}."""
+    if "num_mtp_layers" in values:
+        mtp = values.pop("num_mtp_layers")
+        if values.setdefault("num_nextn_predict_layers", mtp) != mtp:
+            raise ValueError(f"num_mtp_layers={mtp} but num_nextn_predict_layers={values['num_nextn_predict_layers']}")
+    scaling = values.pop("rope_parameters", None) or values.get("rope_scaling")
+    if not isinstance(scaling, dict):
+        return values
+    scaling = {k: v for k, v in scaling.items() if v is not None}
+    if "rope_theta" in scaling:
+        theta = scaling.pop("rope_theta")
+        if values.setdefault("rope_theta", theta) != theta:
+            raise ValueError(f"rope_theta={values['rope_theta']} but rope_parameters has rope_theta={theta}")
+    old, new = scaling.pop("type", None), scaling.pop("rope_type", None)
+    if old and new and old != new:
+        raise ValueError(f"rope_scaling says type={old!r} and rope_type={new!r}")
+    kind = new or old or "default"
+    values["rope_scaling"] = None if kind == "default" else {"type": kind} | scaling
+    return values
+
+
+def _check_derived_keys(config: ModelConfig, values: dict) -> None:
+    """Keys of a file that follow from others, or that are the same in every DeepSeek model, must agree with them."""
+    for name, fixed in FIXED_KEYS.items():
+        if values.get(name, fixed) not in (fixed, None):
+            raise ValueError(f"{name}={values[name]!r}: minimoe builds {name}={fixed!r} only, as in every DeepSeek model")
+    width = values.get("qk_head_dim")
+    if width is not None and config.is_mla and width != config.qk_head_dim:
+        raise ValueError(f"qk_head_dim={width} but qk_nope_head_dim + qk_rope_head_dim = {config.qk_head_dim}")
+    kinds = values.get("mlp_layer_types")
+    expected = ["sparse" if config.layer_is_moe(i) else "dense" for i in range(config.num_hidden_layers)]
+    if kinds is not None and kinds != expected:
+        raise ValueError(
+            f"mlp_layer_types has {kinds.count('dense')} dense of {len(kinds)} layers; first_k_dense_replace="
+            f"{config.first_k_dense_replace} and num_hidden_layers={config.num_hidden_layers} say otherwise"
+        )
+
+
+PRESETS = {name: ModelConfig(**values) for name, values in PRESET_VALUES.items()}
+NANO, V2_LITE, V2, MOONLIGHT = PRESETS["NANO"], PRESETS["V2_LITE"], PRESETS["V2"], PRESETS["MOONLIGHT"]
+V3, V3_2, KIMI_K2 = PRESETS["V3"], PRESETS["V3_2"], PRESETS["KIMI_K2"]
