@@ -1,0 +1,1 @@
+"""Using a model: the latent cache, generation, speculative decoding."""
