@@ -1,7 +1,7 @@
 """What every test stands on: no network, the same draws each run, and the axis rule of the library's tensor names.
 
-The axis rule: a tensor called `gates_MK` has two axes, and within one call M is one number. Reading code by such names is
-safe only while the names are true, so on return of every `minimoe` function the local tensors are held against them.
+The axis rule: a tensor called `gates_MK` has two axes, and within one call M is one number. Reading code by such names
+is safe only while they are true, so on return of every `minimoe` function the local tensors are held against them.
 """
 
 import os

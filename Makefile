@@ -1,0 +1,93 @@
+# Two commands on a bare machine: `make lab` opens the course, `make test` runs the whole gate.
+
+.PHONY: help lab test lint unit notebooks browser chapters bench lock clean setup setup-test chromium
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check --constraint requirements.lock
+PYTEST := OMP_NUM_THREADS=1 $(PY) -P -m pytest
+
+# What is installed follows from these files, the packages in the tree and where the tree is. The checksum of all three
+# names the stamps, so a second run does nothing, and a changed pin or a new package installs again.
+KEY := $(shell (cat pyproject.toml requirements.lock jupyter/overrides.json; pwd; \
+	ls -d minimoe/__init__.py */minimoe_*/__init__.py) 2>/dev/null | cksum | cut -d' ' -f1)
+HAS_LAB := $(VENV)/lab-$(KEY)
+HAS_TEST := $(VENV)/test-$(KEY)
+
+help:
+	@echo "make lab        open the course in JupyterLab       ARGS=\"--no-browser --port 8890\" is passed on"
+	@echo "make test       the whole gate: lint, unit, notebooks, browser"
+	@echo "make lint | unit | notebooks | browser              one part of it"
+	@echo "make chapters   rebuild the notebooks from chapters/*.py"
+	@echo "make bench      the measurements beside transformers"
+	@echo "make lock       write requirements.lock anew"
+	@echo "TORCH_ARGS=\"...\" is passed to pip when PyTorch is installed (its CPU index, for example)."
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+
+setup: $(HAS_LAB)
+setup-test: $(HAS_TEST)
+
+# PyTorch comes first and alone: whichever build TORCH_ARGS names is then what every later step finds installed.
+$(HAS_LAB):
+	@$(PY) -c "" 2>/dev/null || sh tools/venv.sh $(VENV) "$(PYTHON)"
+	@echo "Installing PyTorch, then JupyterLab and the course into $(VENV): a few minutes the first time."
+	@$(PIP) --quiet --no-deps "$$(grep '^torch==' requirements.lock)" $(TORCH_ARGS)
+	@$(PIP) --quiet setuptools
+	@$(PIP) --quiet --no-build-isolation --editable ".[lab]"
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@cp jupyter/overrides.json $(VENV)/share/jupyter/lab/settings/overrides.json
+	@rm -f $(VENV)/lab-* && touch $@
+
+# jupytext and nbgitpuller add buttons and file handling to JupyterLab; here they are tools, and readers do not have them.
+$(HAS_TEST): $(HAS_LAB)
+	@echo "Installing the test tools."
+	@$(PIP) --quiet --no-build-isolation --editable ".[test]"
+	@rm -f $(VENV)/test-* && touch $@
+
+chromium: $(HAS_TEST)
+	@sh tools/chromium.sh $(PY) >/dev/null
+
+# --- the course -------------------------------------------------------------------------------------------------------
+
+ROOT_ARGS := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+lab: $(HAS_LAB)
+	$(PY) -m jupyterlab chapters/00_start.ipynb $(ROOT_ARGS) $(ARGS)
+
+chapters: chromium
+	BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" OMP_NUM_THREADS=1 $(PY) -m minimoe_course.build $(ARGS)
+
+bench: $(HAS_TEST)
+	$(PY) bench/run.py $(ARGS)
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+# Every part runs even when an earlier one failed; the exit status says whether any did.
+test: chromium
+	@failed=; for part in lint unit notebooks browser; do \
+		echo "== $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
+
+lint: $(HAS_TEST)
+	@$(PY) -m ruff check .
+
+unit: chromium
+	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -n 2 --dist loadfile -m "not browser" tests $(ARGS)
+
+notebooks: $(HAS_TEST)
+	@$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -n 2 --dist loadfile --timeout=0 chapters $(ARGS)
+
+browser: chromium
+	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -m browser tests $(ARGS)
+
+lock: | $(VENV)
+	$(PY) tools/lock.py
+
+$(VENV):
+	@sh tools/venv.sh $(VENV) "$(PYTHON)"
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
