@@ -6,8 +6,8 @@ A DeepSeek model is fixed by about thirty integers. `ModelConfig` holds them fla
 
 Two models share this one description. DeepSeek-V2 routes with a softmax and picks groups by their best expert; V3
 routes with a sigmoid, adds a balancing bias for the choice alone, and picks groups by the sum of their two best. The
-fields `scoring_func` and `topk_method` say which. `kv_lora_rank=None` turns latent attention off and leaves the baseline
-that chapter 01 builds: MHA, GQA or MQA, by `num_key_value_heads`.
+fields `scoring_func` and `topk_method` say which. `kv_lora_rank=None` turns latent attention off and leaves the
+baseline that chapter 01 builds: MHA, GQA or MQA, by `num_key_value_heads`.
 
 A `config.json` is read in two spellings. DeepSeek writes `rope_theta` beside `rope_scaling` {"type": "yarn", ...};
 transformers v5 writes one `rope_parameters` {"rope_type": "yarn", "rope_theta": ..., ...}. We write the first, because
@@ -264,7 +264,7 @@ def _check_derived_keys(config: ModelConfig, values: dict) -> None:
     """Keys of a file that follow from others, or that are the same in every DeepSeek model, must agree with them."""
     for name, fixed in FIXED_KEYS.items():
         if values.get(name, fixed) not in (fixed, None):
-            raise ValueError(f"{name}={values[name]!r}: minimoe builds {name}={fixed!r} only, as in every DeepSeek model")
+            raise ValueError(f"{name}={values[name]!r}: DeepSeek models have {name}={fixed!r}, nothing else is built")
     width = values.get("qk_head_dim")
     if width is not None and config.is_mla and width != config.qk_head_dim:
         raise ValueError(f"qk_head_dim={width} but qk_nope_head_dim + qk_rope_head_dim = {config.qk_head_dim}")

@@ -103,7 +103,7 @@ def _check_latent_attention(c) -> None:
     if c.num_key_value_heads != c.num_attention_heads:
         raise ValueError(
             f"num_key_value_heads={c.num_key_value_heads} differs from num_attention_heads={c.num_attention_heads}: "
-            "latent attention rebuilds every head's key and shares none; num_key_value_heads=None follows the query heads"
+            "latent attention rebuilds every head's key; num_key_value_heads=None follows the query heads"
         )
     if c.head_dim is not None:
         raise ValueError(
@@ -183,7 +183,7 @@ def _check_indexer(c) -> None:
     _positive(c, *parts)
     if c.q_lora_rank is None or c.kv_lora_rank is None:
         raise ValueError(
-            f"{said} beside q_lora_rank={c.q_lora_rank} and kv_lora_rank={c.kv_lora_rank}: the indexer reads both latents"
+            f"{said} beside q_lora_rank={c.q_lora_rank} and kv_lora_rank={c.kv_lora_rank}: the indexer needs both"
         )
     if c.index_head_dim < c.qk_rope_head_dim:
         raise ValueError(f"index_head_dim={c.index_head_dim} is below qk_rope_head_dim={c.qk_rope_head_dim}")
