@@ -20,7 +20,7 @@ from torch.func import functional_call
 from minimoe.model.router import Routing, allowed_experts, max_violation
 from minimoe.model.transformer import Transformer
 
-__all__ = ["LayerTrace", "trace_routing"]
+__all__ = ["LayerTrace", "changed_choices", "trace_routing"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,13 @@ def _trace(routing: Routing, config) -> LayerTrace:
         load_E=routing.load_E.numpy(force=True),
         max_violation=max_violation(routing.load_E),
     )
+
+
+def changed_choices(one: LayerTrace, other: LayerTrace) -> int:
+    """How many of the M * K choices of `one` are not choices of `other` (same tokens, same number of experts).
+
+    Raises `ValueError` naming both shapes if the two traces do not belong together.
+    """
+    if one.chosen_ME.shape != other.chosen_ME.shape:
+        raise ValueError(f"traces of {one.chosen_ME.shape} and {other.chosen_ME.shape} tokens x experts cannot be compared")
+    return int((one.chosen_ME & ~other.chosen_ME).sum())
