@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -P -m pytest
 
 # What is installed follows from these files, the packages in the tree and where the tree is. The checksum of all three
 # names the stamps, so a second run does nothing, and a changed pin or a new package installs again.
-KEY := $(shell (cat pyproject.toml requirements.lock jupyter/overrides.json; pwd; \
+KEY := $(shell (cat pyproject.toml requirements.lock jupyter/*.json; pwd; \
 	ls -d minimoe/__init__.py */minimoe_*/__init__.py) 2>/dev/null | cksum | cut -d' ' -f1)
 HAS_LAB := $(VENV)/lab-$(KEY)
 HAS_TEST := $(VENV)/test-$(KEY)
@@ -29,18 +29,20 @@ help:
 setup: $(HAS_LAB)
 setup-test: $(HAS_TEST)
 
-# PyTorch comes first and alone: whichever build TORCH_ARGS names is then what every later step finds installed.
+# PyTorch comes first and alone: whichever build TORCH_ARGS names is then what every later step finds installed. The
+# settings switch off JupyterLab's news pop-up, and the buttons and file handling that some test tools add to it.
 $(HAS_LAB):
 	@$(PY) -c "" 2>/dev/null || sh tools/venv.sh $(VENV) "$(PYTHON)"
 	@echo "Installing PyTorch, then JupyterLab and the course into $(VENV): a few minutes the first time."
-	@$(PIP) --quiet --no-deps "$$(grep '^torch==' requirements.lock)" $(TORCH_ARGS)
 	@$(PIP) --quiet setuptools
+	@$(PIP) --quiet --no-deps "$$(grep '^torch==' requirements.lock)" $(TORCH_ARGS)
 	@$(PIP) --quiet --no-build-isolation --editable ".[lab]"
-	@mkdir -p $(VENV)/share/jupyter/lab/settings
-	@cp jupyter/overrides.json $(VENV)/share/jupyter/lab/settings/overrides.json
+	@mkdir -p $(VENV)/share/jupyter/lab/settings $(VENV)/etc/jupyter/labconfig
+	@cp jupyter/overrides.json $(VENV)/share/jupyter/lab/settings/
+	@cp jupyter/jupyter_server_config.json $(VENV)/etc/jupyter/
+	@cp jupyter/page_config.json $(VENV)/etc/jupyter/labconfig/
 	@rm -f $(VENV)/lab-* && touch $@
 
-# jupytext and nbgitpuller add buttons and file handling to JupyterLab; here they are tools, and readers do not have them.
 $(HAS_TEST): $(HAS_LAB)
 	@echo "Installing the test tools."
 	@$(PIP) --quiet --no-build-isolation --editable ".[test]"

@@ -2,9 +2,9 @@
 
     make lock
 
-pip resolves pyproject.toml with all its extras as if nothing were installed, and the answer is written down. The file is
-used as constraints (`pip install -c`), so a package that only another platform needs is left to pip. CUDA packages are
-not listed: which of them PyTorch needs is its own affair, and the CPU build needs none.
+pip resolves pyproject.toml with all its extras as if nothing were installed, and the answer is written down. The file
+is used as constraints (`pip install -c`), so a package that only another platform needs is left to pip. CUDA packages
+are not listed: which of them PyTorch needs is its own affair, and the CPU build needs none.
 """
 
 import json
