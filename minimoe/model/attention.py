@@ -4,8 +4,9 @@ MHA gives every query head its own key and value head. MQA gives all of them one
 share a key and a value head. The three are one class with one number, `num_key_value_heads`; the number decides the cache:
 `2 * num_key_value_heads * head_dim` elements a token and layer.
 
-`attend` is the attention itself and is shared with `mla.py`. `Span` carries what a call's layers have in common: which
-rotations, which mask, which cache.
+`attend_by_hand` is the definition. `attend` computes the same and is what the layers call: `attend_in_blocks` for causal
+training on a CPU, torch's fused kernel otherwise. `Span` carries what a call's layers have in common: which rotations, which
+mask, which cache.
 
 How the production version differs: a GPU kernel never writes the T x S scores to memory; torch's
 `scaled_dot_product_attention` picks such a kernel where one exists.
@@ -22,7 +23,10 @@ from minimoe.config import ModelConfig
 from minimoe.model.layers import at_least_float32
 from minimoe.model.rope import apply_rope, softmax_scale
 
-__all__ = ["GroupedQueryAttention", "Span", "attend", "attend_by_hand"]
+__all__ = ["GroupedQueryAttention", "Span", "attend", "attend_by_hand", "attend_in_blocks"]
+
+BLOCK = 64  # query rows a block: smaller skips more of the masked half, larger feeds bigger matrix products
+LONGEST_IN_BLOCKS = 1024  # beyond, storing the T x T / 2 weights costs more than recomputing them
 
 
 @dataclass
@@ -57,11 +61,12 @@ def attend_by_hand(q_BHTN, k_BHSN, v_BHSW, scale: float, mask_BTS=None):
 
 
 def attend(q_BHTN, k_BHSN, v_BHSW, scale: float, mask_BTS=None):
-    """`attend_by_hand` through torch's fused kernel; values narrower than keys are padded so that the fused kernel applies.
+    """`attend_by_hand`, by the fastest way that applies; key and value heads may number a divisor of the query heads.
 
-    Takes and gives what `attend_by_hand` does; key and value heads may number a divisor of the query heads.
-    Chapter 01.
+    Values narrower than keys are padded, because torch's fused kernel wants one width. Chapter 01.
     """
+    if _suits_blocks(q_BHTN, k_BHSN, mask_BTS):
+        return attend_in_blocks(q_BHTN, k_BHSN, v_BHSW, scale)
     mask = None if mask_BTS is None else mask_BTS[:, None]
     width, padding = v_BHSW.shape[-1], q_BHTN.shape[-1] - v_BHSW.shape[-1]
     if padding > 0:
@@ -70,6 +75,56 @@ def attend(q_BHTN, k_BHSN, v_BHSW, scale: float, mask_BTS=None):
         q_BHTN, k_BHSN, v_BHSW, mask, is_causal=mask is None, scale=scale, enable_gqa=k_BHSN.shape[1] != q_BHTN.shape[1]
     )
     return out[..., :width]
+
+
+def _suits_blocks(q_BHTN, k_BHSN, mask_BTS) -> bool:
+    training = torch.is_grad_enabled() and q_BHTN.requires_grad
+    plain = mask_BTS is None and q_BHTN.shape[:3] == k_BHSN.shape[:3] and q_BHTN.shape[2] <= LONGEST_IN_BLOCKS
+    return training and plain and q_BHTN.device.type == "cpu" and q_BHTN.dtype in (torch.float32, torch.float64)
+
+
+def attend_in_blocks(q_BHTN, k_BHSN, v_BHSW, scale: float):
+    """`attend_by_hand` for the causal mask with T = S, computing only the blocks that the mask leaves.
+
+    Queries are taken `BLOCK` at a time; each block sees the keys up to its own end, so almost half of the products are never
+    formed. The softmax weights are kept for the backward pass. Chapter 01.
+    """
+    flat = [x.flatten(0, 1) for x in (q_BHTN, k_BHSN, v_BHSW)]
+    return _CausalBlocks.apply(*flat, scale).unflatten(0, q_BHTN.shape[:2])
+
+
+class _CausalBlocks(torch.autograd.Function):
+    """Causal attention over Z = B * H independent heads."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, scale):
+        T = q.shape[1]
+        out, blocks = v.new_empty(*q.shape[:2], v.shape[2]), []
+        future = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=q.device).triu(1)
+        q = q * scale
+        for start in range(0, T, BLOCK):
+            end = min(start + BLOCK, T)
+            scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))
+            scores[:, :, start:].masked_fill_(future[: end - start, : end - start], float("-inf"))
+            weights = torch.softmax(scores, -1, out=scores)
+            out[:, start:end] = torch.bmm(weights, v[:, :end])
+            blocks.append((start, end, weights))
+        ctx.save_for_backward(q, k, v)
+        ctx.blocks, ctx.scale = blocks, scale
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        q, k, v = ctx.saved_tensors
+        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for start, end, weights in ctx.blocks:
+            d_block = d_out[:, start:end]
+            d_v[:, :end].baddbmm_(weights.transpose(1, 2), d_block)
+            d_weights = torch.bmm(d_block, v[:, :end].transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_q[:, start:end] = torch.bmm(d_scores, k[:, :end])
+            d_k[:, :end].baddbmm_(d_scores.transpose(1, 2), q[:, start:end])
+        return d_q.mul_(ctx.scale), d_k, d_v, None
 
 
 class GroupedQueryAttention(nn.Module):

@@ -12,14 +12,14 @@ memory, and inference runs it once or more per step with its own cache.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from minimoe.config import ModelConfig
 from minimoe.model.attention import Span
-from minimoe.model.layers import RMSNorm, at_least_float32
+from minimoe.model.layers import RMSNorm
+from minimoe.model.loss import next_token_loss
 
-__all__ = ["MTPModule", "mtp_losses", "next_token_loss"]
+__all__ = ["MTPModule", "mtp_losses"]
 
 
 class SharedHead(nn.Module):
@@ -55,17 +55,6 @@ class MTPModule(nn.Module):
         out_BTD, routing = self._decode(self, joined_BTD, span)
         normed_BTD = self.shared_head.norm(out_BTD)
         return normed_BTD, normed_BTD if self.norm_state else out_BTD, routing
-
-
-def next_token_loss(logits_BTV: torch.Tensor, labels_BT: torch.Tensor, ahead: int) -> torch.Tensor:
-    """Mean cross-entropy of position i's prediction of token i + `ahead`, in nats; labels of -100 do not count.
-
-    Position i of `logits_BTV` is compared with `labels_BT[:, i + ahead]`; surplus positions are left out.
-    Source: arXiv 2412.19437 equation 24. Chapter 05.
-    """
-    targets = labels_BT[:, ahead:]
-    kept = at_least_float32(logits_BTV[:, : targets.shape[1]])
-    return F.cross_entropy(kept.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
 def mtp_losses(mtp_logits: list[torch.Tensor], labels_BT: torch.Tensor) -> torch.Tensor:

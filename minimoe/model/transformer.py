@@ -15,9 +15,10 @@ from torch import nn
 from minimoe.config import ModelConfig
 from minimoe.model.attention import GroupedQueryAttention, Span
 from minimoe.model.layers import MLP, RMSNorm
+from minimoe.model.loss import next_token_loss
 from minimoe.model.mla import MultiHeadLatentAttention
 from minimoe.model.moe import MoE
-from minimoe.model.mtp import MTPModule, mtp_losses, next_token_loss
+from minimoe.model.mtp import MTPModule, mtp_losses
 from minimoe.model.rope import rope_turns
 from minimoe.model.router import Router, Routing, sequence_balance_loss
 
@@ -187,7 +188,7 @@ class Transformer(nn.Module):
                 out.routing[first + k - 1] = decision
 
     def _add_losses(self, out: Output, labels) -> None:
-        out.losses["next_token"] = out.loss = next_token_loss(out.logits_BTV, labels, ahead=1)
+        out.losses["next_token"] = out.loss = next_token_loss(out.logits_BTV, labels)
         if out.mtp_logits:
             out.losses["mtp"] = mtp_losses(out.mtp_logits, labels).mean()
             out.loss = out.loss + self.config.mtp_loss_weight * out.losses["mtp"]
