@@ -1,0 +1,67 @@
+"""The readable side of a result: one markdown page for each measurement."""
+
+
+def header(machine: dict) -> str:
+    """Machine, versions, command: the lines above every table."""
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
+    load = "; load average {} before, {} after".format(
+        " ".join(map(str, machine["load_average"])), " ".join(map(str, machine["load_average_after"]))
+    )
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['vector_unit']}; Python {machine['python']}, {versions}; "
+        f"minimoe at {machine['commit']}{load}.\n`{machine['command']}`, seed {machine['seed']}.\n"
+    )
+
+
+def rows(head: list, body: list) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(map(str, line)) + " |" for line in [head, ["---"] * len(head), *body]]
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: dict) -> str:
+    """Median and range."""
+    return f"{values['median']:.0f} ({values['range'][0]:.0f}-{values['range'][1]:.0f})"
+
+
+def train(result: dict) -> str:
+    """The training step: times, ratios, shares, and the bare matrix products."""
+    body, ratios, parts = [], [], []
+    for run in result["runs"]:
+        for name in run["cpu_ms"]:
+            over = run["cpu_ratio"]["all"][name]
+            body.append([run["threads"], name, spread(run["cpu_ms"][name]), spread(run["wall_ms"][name]), f"{over:.2f}"])
+        for ratio in (run["cpu_ratio"], run["wall_ratio"]):
+            low, high = ratio["paired"]["quartiles"]
+            ratios.append(
+                f"- {run['threads']} thread(s), {ratio['clock'][:-3]} time: minimoe is {ratio['ratio']:.2f}x as fast as "
+                f"{ratio['fastest_other']} (round by round {ratio['paired']['median']:.2f}, quartiles {low:.2f}-{high:.2f})"
+            )
+        if "shares" in run:
+            parts.append(_train_parts(run))
+    out = f"{result['runs'][0]['what']}; medians and range, milliseconds.\n\n"
+    out += rows(["threads", "side", "CPU ms", "wall ms", "CPU over ours"], body)
+    return out + "\n" + "\n".join(ratios) + "\n\n" + "\n".join(parts)
+
+
+def _train_parts(run: dict) -> str:
+    sides = list(run["shares"])
+    kinds = list(run["shares"][sides[0]]["percent"])
+    body = [[kind, *(run["shares"][s]["percent"].get(kind, 0.0) for s in sides)] for kind in kinds]
+    body.append(["operators a step", *(run["shares"][s]["operators"] for s in sides)])
+    alone, step = run["products_alone"], run["cpu_ms"]["minimoe"]["median"]
+    text = f"Where the time goes, {run['threads']} thread(s), percent of the step under the profiler:\n\n"
+    text += rows(["kind", *sides], body)
+    return text + (
+        f"\nThe {alone['count']} matrix products of minimoe's step ({alone['gflop']} GFLOP) run alone take "
+        f"{spread(alone['cpu_ms'])} CPU ms: the whole step is {step / alone['cpu_ms']['median']:.2f} times that.\n"
+    )
+
+
+PAGES = {"train": ("A training step beside transformers", train)}
+
+
+def table(name: str, result: dict) -> str:
+    """The markdown page of a measurement."""
+    title, body = PAGES[name]
+    return f"# {title}\n\n{header(result['machine'])}\n{body(result)}"
