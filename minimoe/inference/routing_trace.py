@@ -1,14 +1,14 @@
 """What every router of a model does with a text: the arrays behind a routing picture.
 
-A forward call already reports its choices (`out.routing`). A picture needs more: the score the choice was made with, the
-groups a token was barred from, each expert's load and how unequal the loads are. `trace_routing` collects them, layer by
-layer, as numpy arrays, and can do so as if the balancing bias were zero everywhere.
+A forward call already reports its choices (`out.routing`). A picture needs more: the score the choice was made with,
+the groups a token was barred from, each expert's load and how unequal the loads are. `trace_routing` collects them,
+layer by layer, as numpy arrays, and can do so as if the balancing bias were zero everywhere.
 
 Without the bias the whole model is run again rather than the choice alone: layer 1's other choices change what layer 2
 sees.
 
-How the production version differs: engines record expert ids only (a few bytes a token), to replay them in training or to
-rebalance experts over GPUs; scores are not kept.
+How the production version differs: engines record expert ids only (a few bytes a token), to replay them in training
+or to rebalance experts over GPUs; scores are not kept.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,10 @@ __all__ = ["LayerTrace", "changed_choices", "trace_routing"]
 class LayerTrace:
     """One layer's routing of M tokens, as numpy arrays.
 
-    `scores_ME`: affinities before the bias. `selection_ME`: what the choice was made with, scores plus bias. `chosen_ME`:
-    bool. `gates_ME`: the weight of a chosen expert, 0 elsewhere. `kept_MG`: which groups a token may use (one column if
-    routing is not limited to groups). `load_E`: tokens of each expert. `max_violation`: (max load - mean) / mean.
+    `scores_ME`: affinities before the bias. `selection_ME`: what the choice was made with, scores plus bias.
+    `chosen_ME`: bool. `gates_ME`: the weight of a chosen expert, 0 elsewhere. `kept_MG`: which groups a token may use
+    (one column if routing is not limited to groups). `load_E`: tokens of each expert. `max_violation`: (max load -
+    mean) / mean.
     """
 
     scores_ME: np.ndarray
@@ -44,8 +45,9 @@ class LayerTrace:
 def trace_routing(model: Transformer, input_ids, use_bias: bool = True) -> dict[int, LayerTrace]:
     """Layer number -> `LayerTrace` for one sequence of token ids, MTP modules included under their layer number.
 
-    MTP depth k routes k tokens fewer than the trunk: its position i reads the state at i and the embedding of token i + k.
-    `use_bias=False` runs the whole model with every `e_score_correction_bias` at zero; the model itself is not changed.
+    MTP depth k routes k tokens fewer than the trunk: its position i reads the state at i and the embedding of token i
+    + k. `use_bias=False` runs the whole model with every `e_score_correction_bias` at zero; the model itself is not
+    changed.
 
     Takes a list of ids or a tensor of one axis; gives an empty dict for a model without routed experts.
     Raises `ValueError` for an empty sequence or ids outside the vocabulary. Chapter 03.
@@ -85,5 +87,7 @@ def changed_choices(one: LayerTrace, other: LayerTrace) -> int:
     Raises `ValueError` naming both shapes if the two traces do not belong together.
     """
     if one.chosen_ME.shape != other.chosen_ME.shape:
-        raise ValueError(f"traces of {one.chosen_ME.shape} and {other.chosen_ME.shape} tokens x experts cannot be compared")
+        raise ValueError(
+            f"traces of {one.chosen_ME.shape} and {other.chosen_ME.shape} tokens x experts cannot be compared"
+        )
     return int((one.chosen_ME & ~other.chosen_ME).sum())

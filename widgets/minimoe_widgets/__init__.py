@@ -1,4 +1,5 @@
-"""minimoe_widgets: explorers of the reader's own model. They draw what `minimoe` computes, and compute nothing themselves."""
+"""minimoe_widgets: explorers of the reader's own model. They draw what `minimoe` computes, and compute nothing
+themselves."""
 
 from minimoe_widgets.routing import RoutingExplorer
 

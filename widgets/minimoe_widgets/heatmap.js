@@ -1,7 +1,7 @@
 // The tokens x experts heat map: experts are rows, tokens run left to right as the text does.
 // Draws one `frame` (see heatmap.py) and computes nothing but pixels. No network, no library.
 
-const GUTTER = 46, BARS = 96, LABELS = 64, GAP = 4;
+const GUTTER = 46, BARS = 96, LABELS = 58, GAP = 4;
 
 const STYLE = `
 .mm-heat { font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, CanvasText);

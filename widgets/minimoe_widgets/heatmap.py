@@ -4,11 +4,11 @@
 `heatmap.js` paints them. The colours go as one byte a cell. The exact scores travel beside them, so that pointing at a
 cell answers without asking the kernel.
 
-A canvas of our own rather than a plotting library: a library's heat map ships 5 MB of code and sends every number as JSON
-text; this one is 13 KB of code, and 64 experts x 200 tokens follow a slider without lag.
+A canvas of our own rather than a plotting library: a library's heat map ships 5 MB of code and sends every number as
+JSON text; this one is 13 KB of code, and 64 experts x 200 tokens follow a slider without lag.
 
-How the production version differs: a serving engine shows no single token's routing. It exports per-expert counters to a
-dashboard, because at thousands of tokens a second only the loads can still be read.
+How the production version differs: a serving engine shows no single token's routing. It exports per-expert counters
+to a dashboard, because at thousands of tokens a second only the loads can still be read.
 """
 
 from pathlib import Path
@@ -37,15 +37,13 @@ def shade(values: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, float, flo
 def pack_frame(layer, tokens: list[str], hover: list[str], colour: str, title: str, alt: str) -> dict:
     """One picture as names, numbers and bytes: what `heatmap.js` reads, and all that it reads.
 
-    `layer` is a `minimoe.inference.routing_trace.LayerTrace`; `tokens` are the short labels under the columns, `hover` the
-    words said when a cell is pointed at; `colour` is a key of `COLOURS`.
+    `layer` is a `minimoe.inference.routing_trace.LayerTrace`; `tokens` are the short labels under the columns,
+    `hover` the words said when a cell is pointed at; `colour` is a key of `COLOURS`.
     """
     values = getattr(layer, COLOURS[colour] + "_ME")
     chosen_ME = layer.chosen_ME
     shown = chosen_ME if colour == "gate" else np.isfinite(values)
     shade_ME, low, high = shade(values, shown)
-    if colour == "gate":
-        shade_ME, low = shade(np.where(chosen_ME, values, 0.0), np.ones_like(chosen_ME))[0] * chosen_ME, 0.0
     return {
         "title": title,
         "alt": alt,

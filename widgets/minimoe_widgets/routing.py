@@ -1,12 +1,12 @@
 """RoutingExplorer: type a text, see which experts serve each token, in every layer, with and without the bias.
 
-The explorer asks `minimoe.inference.routing_trace` what the routers do and hands the arrays to the canvas in `heatmap.py`.
-It computes nothing of its own, so what it shows is what the model does.
+The explorer asks `minimoe.inference.routing_trace` what the routers do and hands the arrays to the canvas in
+`heatmap.py`. It computes nothing of its own, so what it shows is what the model does.
 
 Callbacks may arrive on another thread than the one that runs cells (JupyterLab uses subshells), hence the lock.
 
-How the production version differs: nobody looks at single tokens there; the same loads, summed over a day's traffic, decide
-which experts get a second copy (EPLB).
+How the production version differs: nobody looks at single tokens there; the same loads, summed over a day's traffic,
+decide which experts get a second copy (EPLB).
 """
 
 import html
@@ -79,14 +79,18 @@ class RoutingExplorer(widgets.VBox):
     """Tokens x experts of every layer of `model`, for a text that can be edited.
 
     Takes a `minimoe.Transformer` and its tokenizer (anything with `encode` and `decode`); `other`, a second (model,
-    tokenizer), is shown beside the first; `names` says which is which; `layer` is where it opens (default: where the bias
-    changes most). Raises `ValueError` for an empty text and for a model without MoE layers. Chapters 00 and 03.
+    tokenizer), is shown beside the first; `names` says which is which; `layer` is where it opens (default: where the
+    bias changes most). Raises `ValueError` for an empty text and for a model without MoE layers. Chapters 00 and 03.
     """
 
-    def __init__(self, model, tokenizer, text: str = TEXT, other=None, names=("first", "second"), layer: int | None = None):
+    def __init__(
+        self, model, tokenizer, text: str = TEXT, other=None, names=("first", "second"), layer: int | None = None
+    ):
         pairs = [(model, tokenizer)] + ([tuple(other)] if other is not None else [])
         self._lock = threading.RLock()
-        self._sides = [_Side(*pair, name if other is not None else "") for pair, name in zip(pairs, names, strict=False)]
+        self._sides = [
+            _Side(*pair, name if other is not None else "") for pair, name in zip(pairs, names, strict=False)
+        ]
         notices = [side.read(text) for side in self._sides]
         layers = sorted({number for side in self._sides for number in side.traces[True]})
         if layer is None:
@@ -105,12 +109,17 @@ class RoutingExplorer(widgets.VBox):
     def _build(self, text, layers, layer):
         wide = {"description_width": "auto"}
         name = self._sides[0].layer_name
-        self.text = widgets.Textarea(text, description="Text", rows=2, layout={"width": "100%"})
+        self.text = widgets.Textarea(text, description="Text", rows=2, style=wide, layout={"width": "98%"})
         self.layer = widgets.SelectionSlider(
-            options=[(name(n), n) for n in layers], value=layer, description="Layer", layout={"width": "330px", "max_width": "100%"}
+            options=[(name(n), n) for n in layers],
+            value=layer,
+            description="Layer",
+            layout={"width": "330px", "max_width": "100%"},
         )
         self.bias = widgets.Checkbox(True, description="selection bias on", indent=False, layout={"width": "160px"})
-        self.colour = widgets.Dropdown(options=list(COLOURS), description="Colour shows", style=wide, layout={"width": "230px"})
+        self.colour = widgets.Dropdown(
+            options=list(COLOURS), description="Colour shows", style=wide, layout={"width": "230px"}
+        )
         self.hint = widgets.HTML("<b>Try first:</b> untick <i>selection bias on</i> and watch the bars at the right.")
         self.notice = widgets.HTML()
         self.text.observe(self._on_text, "value")
@@ -155,7 +164,9 @@ class RoutingExplorer(widgets.VBox):
         use_bias = self.bias.value if use_bias is None else use_bias
         pictures = [side.picture(layer, use_bias) for side in self._sides if layer in side.traces[use_bias]]
         if not pictures:
-            raise ValueError(f"layer={layer} does not route; the layers that do are {[n for _, n in self.layer.options]}")
+            raise ValueError(
+                f"layer={layer} does not route; the layers that do are {[n for _, n in self.layer.options]}"
+            )
         return pictures
 
     def static(self, layer: int | None = None, use_bias: bool | None = None) -> Twin:

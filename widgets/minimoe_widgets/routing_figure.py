@@ -1,9 +1,10 @@
 """The routing picture as words and as a static figure: titles, alt text, and the matplotlib twin of the canvas.
 
-The title is the message: who is busiest and by how much. Both the canvas and the twin take it from here, so that the live
-and the printed picture say the same.
+The title is the message: who is busiest and by how much. Both the canvas and the twin take it from here, so that the
+live and the printed picture say the same.
 
-How the production version differs: there the same sentence is an alert ("expert 5 of layer 2 is 3x over its mean load").
+How the production version differs: there the same sentence is an alert ("expert 5 of layer 2 is 3x over its mean
+load").
 """
 
 import numpy as np
@@ -34,12 +35,13 @@ def alt_text(name: str, trace, use_bias: bool) -> str:
     grouped = f" inside {kept} of {groups} groups" if groups > 1 else ""
     return (
         f"{title(name, trace, use_bias)}. Heat map of {tokens} tokens by {experts} experts: each token is served by "
-        f"{chosen} experts{grouped}; {idle} experts serve none, the mean is {trace.load_E.mean():.1f} tokens an expert."
+        f"{chosen} experts{grouped}; idle experts: {idle}; the mean is {trace.load_E.mean():.1f} tokens an expert."
     )
 
 
 def draw_twin(pictures: list, colour: str) -> Twin:
-    """The canvas as a matplotlib figure. `pictures`: (title, alt, token labels, LayerTrace) of each model, side by side."""
+    """The canvas as a matplotlib figure. `pictures`: (title, alt, token labels, LayerTrace) of each model, side by
+    side."""
     experts = max(trace.scores_ME.shape[1] for _, _, _, trace in pictures)
     height = 1.6 + 0.2 * min(max(experts, 8), 32)
     twin = Twin(" ".join(alt for _, alt, _, _ in pictures), 9.0 if len(pictures) == 1 else 13.0, height)
@@ -54,17 +56,21 @@ def _draw_map(twin, ax, heading, labels, trace, colour):
     values = getattr(trace, COLOURS[colour] + "_ME")
     shown = np.where(trace.chosen_ME, values, np.nan) if colour == "gate" else values
     tokens, experts = values.shape
-    image = ax.imshow(shown.T, cmap="viridis_r", aspect="auto", interpolation="nearest", vmin=0 if colour == "gate" else None)
+    image = ax.imshow(shown.T, cmap="viridis_r", aspect="auto", interpolation="nearest")
     groups = trace.kept_MG.shape[1]
     _hatch(ax, trace.kept_MG, experts)
     for group in range(1, groups):
         ax.axhline(group * experts / groups - 0.5, color="black", linewidth=0.6)
     every = max(1, tokens // 45)
-    ax.set_xticks(range(0, tokens, every), [_short(text) for text in labels[::every]], rotation=60, ha="right", fontsize=7)
+    ax.set_xticks(
+        range(0, tokens, every), [_short(text) for text in labels[::every]], rotation=60, ha="right", fontsize=7
+    )
     ax.set_yticks(range(0, experts, max(1, experts // 16)))
     ax.set(xlabel="token", ylabel=f"expert ({groups} groups)" if groups > 1 else "expert")
     ax.set_title(heading, fontsize=9.5, loc="left")
-    twin.colorbar(image, ax=ax, location="bottom", fraction=0.05, pad=0.02, aspect=40, label=f"{colour} (hatched: group not kept)")
+    twin.colorbar(
+        image, ax=ax, location="bottom", fraction=0.05, pad=0.02, aspect=40, label=f"{colour} (hatched: group not kept)"
+    )
 
 
 def _hatch(ax, kept_MG, experts):

@@ -3,8 +3,8 @@
 Both explorers take free text, so both need the same care: nothing typed, more typed than the model can read, half a
 character in a token.
 
-How the production version differs: a serving engine refuses a prompt that is too long; here it is cut and the reader told,
-because the picture of the beginning is still worth having.
+How the production version differs: a serving engine refuses a prompt that is too long; here it is cut and the reader
+told, because the picture of the beginning is still worth having.
 """
 
 __all__ = ["encode", "label", "labels"]

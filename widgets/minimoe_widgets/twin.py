@@ -1,8 +1,8 @@
 """Static twins: what an explorer shows, as a picture that needs no kernel.
 
-A notebook on GitHub, in nbviewer or on a hub with other widget versions shows no live widget. Below each explorer stands
-its twin, a matplotlib figure of the same state, stored as PNG with a text for those who do not see it. Colours are Okabe
-and Ito's, told apart by readers with any colour vision; sequences are viridis.
+A notebook on GitHub, in nbviewer or on a hub with other widget versions shows no live widget. Below each explorer
+stands its twin, a matplotlib figure of the same state, stored as PNG with a text for those who do not see it. Colours
+are Okabe and Ito's, told apart by readers with any colour vision; sequences are viridis.
 
 How the production version differs: dashboards take screenshots of themselves; a twin drawn from the same arrays stays
 sharp, small and testable.
