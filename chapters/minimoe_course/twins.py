@@ -1,0 +1,44 @@
+"""`show`: a figure with alt text, or an explorer with its static twin below it.
+
+A figure is drawn once, as a PNG with its alt text beside it: GitHub, nbviewer, nbconvert and a phone show what JupyterLab shows. An explorer
+is shown live and then once more as a picture of the state it opens in. What is committed keeps the picture and loses the
+live part, whose saved state would weigh five megabytes, so a reader without a kernel sees the twin alone.
+
+How the production version differs: dashboards assume a server. A course is read in places that have none.
+"""
+
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+
+__all__ = ["png", "show"]
+
+
+def png(picture: Figure | bytes, dpi: int = 150) -> bytes:
+    """PNG bytes of a matplotlib figure, on opaque white and without a date or version in them; PNG bytes pass through."""
+    if isinstance(picture, bytes):
+        if not picture.startswith(b"\x89PNG"):
+            raise ValueError(f"expected the bytes of a PNG, got bytes that begin with {picture[:8]!r}")
+        return picture
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(what: Any, alt: str) -> None:
+    """Show a matplotlib figure, or an explorer (anything with `.static()`), so that it can be read without a kernel.
+
+    `alt` says what is to be seen, in a sentence. The last line of a cell.
+    """
+    from IPython.display import display
+
+    if len(alt) < 20:
+        raise ValueError(f"alt text {alt!r} has {len(alt)} characters; say in a sentence what is to be seen")
+    picture = what
+    if hasattr(what, "static"):
+        display(getattr(what, "widget", what))
+        picture = what.static()
+    if not isinstance(picture, Figure | bytes):
+        raise TypeError(f"show takes a matplotlib Figure or an explorer with .static(), got {type(picture).__name__}")
+    display({"image/png": png(picture), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
