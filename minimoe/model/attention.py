@@ -119,11 +119,11 @@ class _CausalBlocks(torch.autograd.Function):
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for start, end, weights in ctx.blocks:
             d_block = d_out[:, start:end]
-            d_v[:, :end].baddbmm_(weights.transpose(1, 2), d_block)
+            d_v[:, :end] += torch.bmm(weights.transpose(1, 2), d_block)
             d_weights = torch.bmm(d_block, v[:, :end].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             d_q[:, start:end] = torch.bmm(d_scores, k[:, :end])
-            d_k[:, :end].baddbmm_(d_scores.transpose(1, 2), q[:, start:end])
+            d_k[:, :end] += torch.bmm(d_scores.transpose(1, 2), q[:, start:end])
         return d_q.mul_(ctx.scale), d_k, d_v, None
 
 

@@ -1,7 +1,7 @@
 """The next-token loss.
 
 Cross-entropy of one position is logsumexp(logits) - logits[target], in nats. Written as one function with its own backward
-pass, it walks over the logits in slices that stay in the processor's cache and stores one number a row between the passes;
+pass, it walks over the logits in slices that stay in the processor's cache and stores nothing between the passes;
 `F.cross_entropy` stores the whole T x V table of log-probabilities and a table of zeros for its gradient.
 
 How the production version differs: it never materialises the logits at all, but fuses the head's matrix product with the
@@ -34,24 +34,22 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits_MV, targets_M):
         rows = max(1, SLICE_ELEMENTS // logits_MV.shape[1])
-        log_sums_M = torch.cat([part.logsumexp(-1) for part in logits_MV.split(rows)])
+        targets = targets_M.clamp(min=0)[:, None]
+        parts = zip(logits_MV.split(rows), targets.split(rows), strict=True)
+        losses_M = -torch.cat([logits.log_softmax(-1).gather(1, index) for logits, index in parts])[:, 0]
         counted_M = targets_M != IGNORE
-        ctx.save_for_backward(logits_MV, targets_M, log_sums_M, counted_M)
+        ctx.save_for_backward(logits_MV, targets, counted_M)
         ctx.rows = rows
-        picked_M = logits_MV.gather(1, targets_M.clamp(min=0)[:, None])[:, 0]
-        return (log_sums_M - picked_M)[counted_M].mean()
+        return losses_M[counted_M].mean()
 
     @staticmethod
     def backward(ctx, d_loss):
-        logits_MV, targets_M, log_sums_M, counted_M = ctx.saved_tensors
+        logits_MV, targets, counted_M = ctx.saved_tensors
+        scale_of_row = (counted_M * (d_loss / counted_M.sum()))[:, None]
         d_logits_MV = torch.empty_like(logits_MV)
-        scale_M = counted_M * (d_loss / counted_M.sum())
-        for logits, d_logits, log_sums, scale in zip(
-            *(x.split(ctx.rows) for x in (logits_MV, d_logits_MV, log_sums_M, scale_M)), strict=True
-        ):
-            torch.sub(logits, log_sums[:, None], out=d_logits).exp_().mul_(scale[:, None])
-        d_logits_MV.scatter_add_(1, targets_M.clamp(min=0)[:, None], -scale_M[:, None])
-        return d_logits_MV, None
+        for logits, d_logits, scale in zip(*(x.split(ctx.rows) for x in (logits_MV, d_logits_MV, scale_of_row)), strict=True):
+            torch.softmax(logits, -1, out=d_logits).mul_(scale)
+        return d_logits_MV.scatter_add_(1, targets, -scale_of_row), None
 
 
 def next_token_loss(logits_BTV: torch.Tensor, labels_BT: torch.Tensor, ahead: int = 1) -> torch.Tensor:

@@ -102,5 +102,8 @@ def apply_rope(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     Source: `apply_rotary_emb` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 01.
     """
     wide = x if x.dtype == torch.float64 else x.float()
+    if wide.storage_offset() % 2 or any(step % 2 for step in wide.stride()[:-1]):
+        # a pair must start at an even address, and after an odd number of others (qk_nope_head_dim=7) it does not
+        wide = wide.clone(memory_format=torch.contiguous_format)
     pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
