@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 
 import pytest
 import rattler
-import tomllib
 import yaml
 
 # conda name -> the name on the Python package index
@@ -76,7 +76,8 @@ def test_conda_versions_admit_those_of_the_lock(conda_lines, lock):
 
 
 def test_pip_pins_equal_the_lock(pip_lines, lock):
-    assert {line: lock.get(line.split("==")[0]) for line in pip_lines} == {line: line.split("==")[1] for line in pip_lines}
+    pins = dict(line.split("==") for line in pip_lines)
+    assert pins == {name: lock.get(name) for name in pins}
 
 
 def test_pip_pins_equal_what_make_test_installed(pip_lines):
