@@ -19,6 +19,7 @@ such a file compute a softmax gate without a word. `to_dict` therefore writes De
 
 import json
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -178,13 +179,13 @@ class ModelConfig:
 
     def to_dict(self) -> dict:
         """The content of a `config.json` in DeepSeek's own spelling, readable by transformers and by engines."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        values = {f.name: deepcopy(getattr(self, f.name)) for f in fields(self) if f.name != "extra"}
         for name in ("quantization_config", "index_n_heads", "index_head_dim", "index_topk", "head_dim"):
             if values[name] is None:
                 del values[name]
         architecture = {"deepseek_v2": "V2", "deepseek_v3": "V3", "deepseek_v32": "V32"}[self.model_type]
         head = {"architectures": [f"Deepseek{architecture}ForCausalLM"], "model_type": self.model_type}
-        return head | values | self.extra
+        return head | values | deepcopy(self.extra)
 
     def to_json(self, path) -> None:
         """Write `to_dict` to a file (or into a folder as `config.json`)."""

@@ -80,17 +80,24 @@ def rope_turns(config: ModelConfig, positions: torch.Tensor, dtype: torch.dtype)
     """The rotation of every pair at every position, as complex numbers of length 1 (complex128 for float64, else complex64).
 
     Takes whole-number positions of any shape; gives that shape with an axis of R/2 pairs appended.
-    If only `mscale` is set and `mscale_all_dim` is not, the length is yarn_mscale instead of 1, as in the YaRN paper.
+    Under YaRN the length is the ratio of the two mscales, 1 in every released model. A config that does not give both gets
+    the YaRN paper's own factor, 0.1 ln(factor) + 1, on queries and on keys, as in transformers.
     Source: `precompute_freqs_cis` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 01.
     """
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     freqs = inv_freq(config).to(device=positions.device, dtype=wide)
     angles = positions[..., None].to(wide) * freqs
-    length = 1.0
-    if config.rope_scaling is not None:
-        values = YARN_DEFAULTS | config.rope_scaling
-        length = yarn_mscale(values["factor"], values["mscale"]) / yarn_mscale(values["factor"], values["mscale_all_dim"])
-    return torch.polar(torch.full_like(angles, length), angles)
+    return torch.polar(torch.full_like(angles, _turn_length(config)), angles)
+
+
+def _turn_length(config: ModelConfig) -> float:
+    scaling = config.rope_scaling
+    if scaling is None:
+        return 1.0
+    factor, mscale, mscale_all_dim = scaling["factor"], scaling.get("mscale"), scaling.get("mscale_all_dim")
+    if mscale and mscale_all_dim:
+        return yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim)
+    return yarn_mscale(factor, 1.0)
 
 
 def apply_rope(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
