@@ -24,7 +24,7 @@ from minimoe.accounting.caching import (
     mla_elements,
     mqa_elements,
 )
-from minimoe.accounting.compute import Flops, decode_flops, flops
+from minimoe.accounting.compute import Flops, absorb_pays_below, decode_flops, flops
 from minimoe.accounting.cost import (
     V3_TRAINING_GPU_HOURS,
     days,
@@ -43,6 +43,7 @@ __all__ = [
     "Layer",
     "Parameters",
     "Stored",
+    "absorb_pays_below",
     "cache_bytes",
     "cache_elements",
     "days",

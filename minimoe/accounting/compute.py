@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from minimoe.accounting.weights import parameters
 from minimoe.config import ModelConfig
 
-__all__ = ["Flops", "decode_flops", "flops"]
+__all__ = ["Flops", "absorb_pays_below", "decode_flops", "flops"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,22 @@ def decode_flops(config: ModelConfig, context_len: int, path: str = "absorb") ->
     linear = 2.0 * parameters(config).activated.with_head
     attention = 2.0 * attended * heads * per_key * layers
     return Flops(linear, attention, float(layers * context_len * _index(config)), float(expansion))
+
+
+def absorb_pays_below(kv_lora_rank: int, qk_nope_head_dim: int, v_head_dim: int) -> float:
+    """The number of new tokens a call from which rebuilding keys and values is less arithmetic than absorbing.
+
+        a cached token and head:  expand C (N + W) + T (N + R + W),  absorb T (2 C + R)
+        equal at T = C (N + W) / (2 C - N - W)
+
+    Long caches are assumed, so that what is done once a call does not count. V3: 512 * 256 / 768 = 170.7, so decoding
+    (T = 1) and checking a few drafted tokens absorb, prefill expands. Raises `ValueError` if 2 C is not above N + W:
+    then absorbing is never dearer. Source: the sizes of arXiv 2412.19437 equations 1-11. Chapter 02.
+    """
+    C, N, W = kv_lora_rank, qk_nope_head_dim, v_head_dim
+    if 2 * C <= N + W:
+        raise ValueError(f"2 * kv_lora_rank={2 * C} is not above qk_nope_head_dim + v_head_dim={N + W}: absorb always")
+    return C * (N + W) / (2 * C - N - W)
 
 
 def _index(config: ModelConfig) -> int:

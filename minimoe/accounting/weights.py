@@ -47,12 +47,17 @@ class Layer:
     index: int
     kind: str  # "dense", "moe" or "mtp"
     parts: dict[str, int]
-    activated: int
+    idle: int  # of parts["routed"], those in experts that a token is not sent to
 
     @property
     def total(self) -> int:
         """All parameters of the layer."""
         return sum(self.parts.values())
+
+    @property
+    def activated(self) -> int:
+        """Parameters of the layer that work on one token."""
+        return self.total - self.idle
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,13 @@ class Parameters:
             for part, count in layer.parts.items():
                 sums[part] = sums.get(part, 0) + count
         return {part: sums[part] for part in PARTS if sums.get(part)}
+
+    @property
+    def activated_parts(self) -> dict[str, int]:
+        """The components of the main model that work on one token, embedding included; they sum to the first
+        convention."""
+        idle = sum(layer.idle for layer in self.layers)
+        return {part: count - idle * (part == "routed") for part, count in self.parts.items() if part != "mtp"}
 
 
 @dataclass(frozen=True)
@@ -140,8 +152,8 @@ def stored(config: ModelConfig, dtype: str = "BF16") -> Stored:
     Raises `ValueError` for a quantisation that is not block-wise FP8. Source: README_WEIGHTS.md of
     deepseek-ai/DeepSeek-V3 @9b4e9788; totals of the published safetensors files. Chapter 00.
     """
-    if dtype not in DTYPE_BYTES:
-        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPE_BYTES)}")
+    if dtype not in DTYPE_BYTES or dtype == "F8_E4M3":
+        raise ValueError(f"dtype={dtype!r} is not one of F16, BF16, F32, F64")
     count = parameters(config)
     copies = config.num_nextn_predict_layers * (count.embedding + count.head)
     layers = range(config.num_hidden_layers + config.num_nextn_predict_layers)
@@ -186,7 +198,7 @@ def _layer(c: ModelConfig, index: int) -> Layer:
         parts["dense"] = _elements(_swiglu(d, c.intermediate_size))
         idle = 0
     kind = "mtp" if index >= c.num_hidden_layers else "moe" if c.layer_is_moe(index) else "dense"
-    return Layer(index, kind, parts, sum(parts.values()) - idle)
+    return Layer(index, kind, parts, idle)
 
 
 def _quantised_matrices(c: ModelConfig, index: int) -> list[tuple[int, Shape]]:

@@ -200,6 +200,13 @@ def test_layers_before_first_k_are_dense_and_mtp_modules_count_on():
     assert not dataclasses.replace(NANO, n_routed_experts=None).layer_is_moe(3)
 
 
+def test_editing_what_to_dict_gave_leaves_the_config_alone():
+    written = V3.to_dict()
+    written["rope_scaling"]["factor"] = 1
+    written["quantization_config"].clear()
+    assert V3.rope_scaling["factor"] == 40 and V3.quantization_config["fmt"] == "e4m3"
+
+
 def test_a_config_is_frozen_and_hashable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         NANO.hidden_size = 1
