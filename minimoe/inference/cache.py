@@ -62,3 +62,18 @@ class Cache:
     def advance(self, lengths_B) -> None:
         """Count the new tokens as held: the same number for all rows, or one a row."""
         self.lengths_B = self.lengths_B + lengths_B
+
+    def keep(self, rows: list[int]) -> list[int]:
+        """Let all other rows go. Rows from the end move into the gaps; gives the rows in their new order.
+
+        The memory of the rows that left stays allocated until the cache goes.
+        """
+        left, moving = set(rows), [row for row in rows if row >= len(rows)]
+        order = [row if row in left else moving.pop() for row in range(len(rows))]
+        for entries in self.entries:
+            for place, row in enumerate(order):
+                if place != row:
+                    entries[place] = entries[row]
+        self.entries = [entries[: len(order)] for entries in self.entries]
+        self.lengths_B = self.lengths_B[order]
+        return order
