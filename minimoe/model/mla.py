@@ -55,13 +55,11 @@ class MultiHeadLatentAttention(nn.Module):
         """Attend from the new tokens to themselves and to the cached latents; gives a tensor like `x_BTD`."""
         q_nope_BTHN, q_rot_BTHR = self.queries(x_BTD, span.turns)
         latent_BTC, k_rot_BTR = self.compress(x_BTD, span.turns)
+        entries = torch.cat([latent_BTC, k_rot_BTR], dim=-1)
         if span.cache is not None:
-            entries = span.cache.write(self.layer, torch.cat([latent_BTC, k_rot_BTR], dim=-1))
-            latent_BSC, k_rot_BSR = entries.split([self.latent, self.rotary], dim=-1)
-        else:
-            latent_BSC, k_rot_BSR = latent_BTC, k_rot_BTR
+            entries = span.cache.write(self.layer, entries)
         path = self.absorb if span.path == "absorb" else self.expand
-        out_BTHW = path(q_nope_BTHN, q_rot_BTHR, latent_BSC, k_rot_BSR, span.mask_BTS)
+        out_BTHW = path(q_nope_BTHN, q_rot_BTHR, entries, span.mask_BTS)
         return self.o_proj(out_BTHW.flatten(2))
 
     def queries(self, x_BTD, turns):
@@ -88,12 +86,14 @@ class MultiHeadLatentAttention(nn.Module):
         w_uk_HNC, w_uv_HWC = weight.split([self.nope, self.value], dim=1)
         return w_uk_HNC, w_uv_HWC
 
-    def expand(self, q_nope_BTHN, q_rot_BTHR, latent_BSC, k_rot_BSR, mask_BTS=None):
+    def expand(self, q_nope_BTHN, q_rot_BTHR, entries, mask_BTS=None):
         """Rebuild every head's keys and values from the latents, then attend: the formulas as they read.
 
         Costs H * (N + W) * C multiplications a cached token, once a call: right for training and prefill, ruinous for
-        decoding, where it would be paid again for the whole cache at every new token.
+        decoding, where it would be paid again for the whole cache at every new token. `entries` is what the cache holds: the
+        latent, then the rotary key.
         """
+        latent_BSC, k_rot_BSR = entries.split([self.latent, self.rotary], dim=-1)
         kv = rearrange(self.kv_b_proj(latent_BSC), "b s (h nw) -> b h s nw", h=self.heads)
         k_nope_BHSN, v_BHSW = kv.split([self.nope, self.value], dim=-1)
         k_rot_BHSR = k_rot_BSR[:, None].expand(-1, self.heads, -1, -1)
@@ -101,21 +101,20 @@ class MultiHeadLatentAttention(nn.Module):
         k = torch.cat([k_nope_BHSN, k_rot_BHSR], dim=-1)
         return attend(q, k, v_BHSW, self.scale, mask_BTS).transpose(1, 2)
 
-    def absorb(self, q_nope_BTHN, q_rot_BTHR, latent_BSC, k_rot_BSR, mask_BTS=None):
+    def absorb(self, q_nope_BTHN, q_rot_BTHR, entries, mask_BTS=None):
         """The same output without rebuilding anything: W_UK is applied to the query, W_UV to the weighted sum of latents.
 
         q_C . (W_UK c) + q_R . k_R = [W_UK^T q_C; q_R] . [c; k_R], and sum_s p_s W_UV c_s = W_UV (sum_s p_s c_s).
         Costs H * (2C + R) multiplications a cached token and query. Equal to `expand` up to rounding.
         """
-        T = q_nope_BTHN.shape[1]
+        T, S = q_nope_BTHN.shape[1], entries.shape[1]
         w_uk_HNC, w_uv_HWC = self.up_projections()
         q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_uk_HNC)
-        # all heads read the same keys: they stand as H * T queries of one head
-        q = rearrange(torch.cat([q_latent_BTHC, q_rot_BTHR], dim=-1), "b t h c -> b 1 (t h) c")
-        k = torch.cat([latent_BSC, k_rot_BSR], dim=-1)[:, None]
         if mask_BTS is None:
-            mask_BTS = torch.ones(1, T, k.shape[2], dtype=torch.bool, device=q.device).tril(k.shape[2] - T)
+            mask_BTS = torch.ones(1, T, S, dtype=torch.bool, device=entries.device).tril(S - T)
+        # All heads read the same keys, so they stand as T * H queries of one head. The entries serve as values too, which
+        # saves a copy of the latents; what the rotary keys add up to is cut off.
+        q = torch.cat([q_latent_BTHC, q_rot_BTHR], dim=-1).flatten(1, 2)[:, None]
         mask = mask_BTS.repeat_interleave(self.heads, dim=1)
-        out = attend(q, k, latent_BSC[:, None], self.scale, mask)
-        out_BTHC = rearrange(out, "b 1 (t h) c -> b t h c", t=T)
-        return torch.einsum("bthc,hwc->bthw", out_BTHC, w_uv_HWC)
+        mixed = attend(q, entries[:, None], entries[:, None], self.scale, mask)[:, 0, :, : self.latent]
+        return torch.einsum("bthc,hwc->bthw", mixed.unflatten(1, (T, self.heads)), w_uv_HWC)
