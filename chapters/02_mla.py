@@ -1,0 +1,411 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 02 MLA: attention compression
+#
+# By the end you hold an attention layer that remembers each token in one short vector instead of a key and a value for every
+# head, gives the same answers as if it had kept them all, and you know when that pays and when it does not.
+#
+# 40 minutes. Prerequisites: chapter 01 (queries, keys, values, RoPE, the KV cache); matrix products.
+#
+# You will be able to
+# - say what DeepSeek-V3 caches of a token, recompute the published table, and find the misprint in it
+# - explain why rotary positions do not survive the compression, and what V3 does instead
+# - move two matrices across an equation ("absorb" them), prove that nothing changes, and say when it is the wrong thing to do
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe import accounting
+from minimoe_course import *
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 524 gigabytes, or 9?
+#
+# Chapter 01 ended with a bill. Multi-head attention keeps a key and a value for every head of every layer for every token it
+# has read. DeepSeek-V3 has 61 layers of 128 heads, 128 numbers each. At two bytes a number that is 4.0 MB for *one* token,
+# and 524 GB for a conversation of 131,072 tokens: seven GPUs of 80 GB, to remember one chat.
+#
+# V3 keeps 9.2 GB. It has not fewer heads, and no head is given a rougher key than before. What does it keep?
+
+# %%
+kept_by_mha = accounting.mha_elements(layers=61, heads=128, head_dim=128) * 2
+kept_by_v3 = accounting.cache_bytes(minimoe.V3)
+for name, token_bytes in (("multi-head attention", kept_by_mha), ("DeepSeek-V3", kept_by_v3)):
+    print(f"{name:21} {token_bytes / 1e3:8,.1f} KB a token   {token_bytes * 131072 / 1e9:6.1f} GB for 131,072 tokens")
+
+# %% [markdown] tags=["by-hand"]
+# ## Two tokens by hand
+#
+# Two tokens, and two heads whose keys have two numbers each: four key numbers a token. Suppose all four are made from **one**
+# number, the token's **latent**, by multiplying it with a fixed matrix $W_{UK}$. Then the latent is all that has to be kept.
+
+# %% tags=["by-hand", "nbval-check-output"]
+latent_SC = torch.tensor([[2.0], [-1.0]])                   # two tokens, one number each
+w_uk_HNC = torch.tensor([[[1.0], [0.0]], [[0.5], [3.0]]])   # two heads, two numbers a key
+k_HSN = torch.einsum("sc,hnc->hsn", latent_SC, w_uk_HNC)    # keys, rebuilt from the latents
+print("keys of head 0:", k_HSN[0].tolist(), "  of head 1:", k_HSN[1].tolist())
+
+q_HN = torch.tensor([[1.0, 1.0], [2.0, -1.0]])              # one query: two heads
+print("scores from the keys:   ", torch.einsum("hn,hsn->hs", q_HN, k_HSN).tolist())
+
+q_latent_HC = torch.einsum("hn,hnc->hc", q_HN, w_uk_HNC)    # the same matrix, on the query
+print("scores from the latents:", (q_latent_HC @ latent_SC.T).tolist())
+
+# %% [markdown]
+# The last line never built a key. It multiplied the query by $W_{UK}$ once, and compared the result with the latents. Head 1 gives
+# -4 and 2 both ways. This chapter is about that line: what it needs, what breaks it, and what it costs.
+
+# %% [markdown] tags=["beat"]
+# ## One vector for all heads
+#
+# V3's 128 heads read the same hidden state of 7,168 numbers. Their keys and values together are 32,768 numbers, so most of
+# them must be repetitions of one another. V3 makes this explicit. A matrix $W_{DKV}$ first *compresses* the hidden state $h$ to a latent
+# $c$ of $C = 512$ numbers; two matrices *expand* it again into every head's key and value:
+#
+# $$c = W_{DKV}\, h \qquad k = W_{UK}\, c \qquad v = W_{UV}\, c$$
+#
+# Only $c$ is cached. Here it is in a model that was trained for this course, in the first layer, for a real sentence. (The
+# latent is also passed through RMSNorm before it is stored; `compress` does both.)
+
+# %%
+from minimoe.model.rope import rope_turns
+from minimoe.tokenizer import Tokenizer
+
+model, tokenizer = minimoe.load(data_path("nano")), Tokenizer.load(data_path("nano"))
+text = "a small animal that lives in trees and feeds on the leaves of plants"
+ids_BT = torch.tensor([tokenizer.encode(text)])
+layer, c = model.model.layers[0], model.config
+x_BTD = layer.input_layernorm(model.model.embed_tokens(ids_BT)).detach()
+turns = rope_turns(c, torch.arange(ids_BT.shape[1])[None], torch.float32)
+latent_BTC, k_rot_BTR = layer.self_attn.requires_grad_(False).compress(x_BTD, turns)
+print(f"{ids_BT.shape[1]} tokens: hidden states of {c.hidden_size} numbers, latents of {latent_BTC.shape[-1]}")
+print(f"keys and values of {c.num_attention_heads} heads would be {c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim)}")
+
+# %%
+guess("02.share", "V3 rebuilds 128 keys and 128 values of 128 numbers from a latent of 512. Which share of them is kept?", 512 / 32768 * 100, unit="%")
+
+# %% [markdown]
+# ### Exercise: whose rows are these?
+# ●●○○○ · 6 min · the official checkpoints store $W_{UK}$ and $W_{UV}$ in one matrix; read it in the wrong order and nothing raises an error.
+#
+# `kv_b_proj.weight` has $H (N + W)$ rows of $C$ numbers. They go head by head: the $N$ rows of head 0's key, the $W$ rows of its
+# value, then head 1's. Give back $W_{UK}$ as `[H, N, C]` and $W_{UV}$ as `[H, W, C]`.
+# By hand: rows `r0 r1 r2 r3` with $H=2$, $N=W=1$ give keys `r0 r2` and values `r1 r3`.
+
+# %% tags=["exercise"]
+def split_up_projection(weight, H, N, W):
+    ...  # your code: return w_uk_HNC, w_uv_HWC
+
+split_up_projection = check("02.split_up_projection", split_up_projection)
+
+# %%
+hints("02.split_up_projection")
+
+# %% [markdown] tags=["beat"]
+# ## What rotary positions break
+#
+# The trick by hand worked because the same matrix serves every token. Now give the keys positions as in chapter 01: turn the rebuilt
+# key of a token at position $s$ by an angle $s$, and the query at $t$ by an angle $t$. Between the two matrices there now stands a rotation by the distance, $R_{t-s}$:
+#
+# $$q_t \cdot k_s = (R_t W_{UQ}\, c_t) \cdot (R_s W_{UK}\, c_s) = c_t^\top\; \underbrace{W_{UQ}^\top R_{t-s}^\top W_{UK}}_{\text{to be merged}}\; c_s$$
+#
+# Before you run the cell: how many different merged matrices does one head need, if the distance can be 0, 1 or 2?
+
+# %% tags=["nbval-check-output"]
+w_uk = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+w_uq = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+for distance in (0, 1, 2):
+    cos, sin = torch.tensor(float(distance)).cos(), torch.tensor(float(distance)).sin()
+    turn = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])])
+    print(f"distance {distance}:", [[round(v, 2) + 0.0 for v in row] for row in (w_uq.T @ turn.T @ w_uk).tolist()])
+
+# %% [markdown]
+# Three distances, three matrices. A context of 4,096 tokens needs 4,096 of them a head, so nothing can be prepared in advance. The alternative is to rebuild
+# every past key at every step, rotate it, and compare: then the cache is small and the work is ruinous (we will count it).
+#
+# ## A separate key for the position
+#
+# V3 splits the query and the key in two. One part has no position and can be merged: $q_C$ and $k_C = W_{UK} c$, 128 numbers a head. The other
+# carries the position and nothing is ever merged through it: $q_R$, 64 numbers a head, and **one** rotary key $k_R$ of 64 numbers that all heads share. The scores add up:
+#
+# $$k_R = \mathrm{RoPE}(W_{KR}\, h) \qquad \text{score} = (q_C \cdot k_C + q_R \cdot k_R)\,/\,\sqrt{N + R}$$
+#
+# The name is **decoupled rotary key**. Note what it is made from: the hidden state $h$, not the latent. And it is one a token, not one a head:
+
+# %%
+guess("02.per_head", "If every one of V3's 128 heads kept its own rotary key of 64 numbers beside the latent of 512, how many times larger would the cache be?", (512 + 128 * 64) / (512 + 64), unit="times")
+
+# %% [markdown]
+# What do the heads do with it? In the trained model, here is the positional part of the score, $q_R \cdot k_R$, of our sentence's last token with every token before it.
+
+# %%
+q_nope_BTHN, q_rot_BTHR = layer.self_attn.queries(x_BTD, turns)
+position_HS = torch.einsum("hr,sr->hs", q_rot_BTHR[0, -1], k_rot_BTR[0])
+distance = list(range(ids_BT.shape[1]))[::-1]
+show(lines({f"head {h}": (distance, scores) for h, scores in enumerate(position_HS)},
+    "One shared rotary key, and every head reads distance its own way", "tokens back", "positional part of the score"),
+    alt="One curve a head over the distance in tokens; the curves differ in height and shape although all heads read the same rotary keys.")
+
+# %% [markdown]
+# ### Exercise: the bill
+# ●○○○○ · 4 min · the number that decides how many conversations fit on a GPU.
+#
+# How many KB (of 1000 bytes) does one token leave in the cache? Each of `layers` layers keeps the latent and the rotary key.
+# By hand: one layer, a latent of 2, a rotary key of 1, four heads, two bytes a number: 3 numbers, 0.006 KB.
+
+# %% tags=["exercise"]
+def cache_kb(layers, latent, rotary, heads, bytes_per_number):
+    ...  # your code
+
+cache_kb = check("02.cache_kb", cache_kb)
+
+# %%
+hints("02.cache_kb")
+
+# %% [markdown] tags=["beat"]
+# ## The table, and its misprint
+#
+# In 2025 DeepSeek published this comparison (*Insights into DeepSeek-V3*, table 1), in KB a token at two bytes a number:
+# V3 70.272; Qwen-2.5-72B 327.680, "4.66×"; LLaMA-3.1-405B 516.096, "7.28×". The last two use GQA with 8 key heads of 128 numbers, over 80 and 126 layers.
+# One of the five numbers cannot be right. Recompute them with your function.
+
+# %% tags=["nbval-check-output"]
+v3 = cache_kb(61, 512, 64, 128, 2)
+qwen = accounting.gqa_elements(layers=80, groups=8, head_dim=128) * 2 / 1000
+llama = accounting.gqa_elements(layers=126, groups=8, head_dim=128) * 2 / 1000
+print(f"V3 {v3:.3f}   Qwen-2.5-72B {qwen:.3f} = {qwen / v3:.2f} times V3   LLaMA-3.1-405B {llama:.3f} = {llama / v3:.2f} times V3")
+
+# %% [markdown]
+# All three caches are right, and so is 4.66. The last ratio is 7.34; the paper prints 7.28. (Nothing hangs on it. It shows that numbers can be checked.)
+
+# %% [markdown] tags=["beat"]
+# ## Absorption, line by line
+#
+# Decoding produces one token at a time. If each step rebuilt every past key and value from the latents, V3 would spend, a layer, $H (N + W) C = 16.8$ million multiplications on *each* cached token, again at every step. The line from the two tokens by hand avoids it.
+# First the scores. $q$ is one head's query without its rotary part:
+#
+# $$q \cdot k_s = q \cdot (W_{UK}\, c_s) = q^\top W_{UK}\, c_s = (W_{UK}^\top q) \cdot c_s$$
+#
+# $W_{UK}^\top q$ does not depend on $s$: compute it once, and compare it with the latents as they lie in the cache. Then the output. $p_s$ are the weights after the softmax:
+#
+# $$o = \sum_s p_s\, v_s = \sum_s p_s\, W_{UV}\, c_s = W_{UV} \Big( \sum_s p_s\, c_s \Big)$$
+#
+# Again the matrix leaves the sum. Both steps use one rule, that a product of matrices may be bracketed as one likes; rounding aside, nothing changes. $W_{UK}$ is **absorbed** into the query, $W_{UV}$ into the output. Check it on the last token of our sentence:
+
+# %%
+mla = layer.self_attn
+w_uk_HNC, w_uv_HWC = mla.up_projections()
+latent_SC, q_HN = latent_BTC[0], q_nope_BTHN[0, -1]
+k_HSN = torch.einsum("sc,hnc->hsn", latent_SC, w_uk_HNC)
+rebuilt = torch.einsum("hn,hsn->hs", q_HN, k_HSN)
+absorbed = torch.einsum("hn,hnc->hc", q_HN, w_uk_HNC) @ latent_SC.T
+print(f"scores:  largest {rebuilt.abs().max():.2f}, largest difference {(rebuilt - absorbed).abs().max():.0e}")
+
+entries = torch.cat([latent_BTC, k_rot_BTR], dim=-1)        # what the cache holds of each token
+whole = [path(q_nope_BTHN, q_rot_BTHR, entries) for path in (mla.expand, mla.absorb)]
+print(f"outputs: largest {whole[0].abs().max():.2f}, largest difference {(whole[0] - whole[1]).abs().max():.0e}")
+
+# %% [markdown]
+# After absorption the 128 heads of V3 are 128 queries of 576 numbers against one key of 576 numbers that they share, and the value is the key's first 512 numbers. It is multi-query attention, with the quality of 128 different keys.
+#
+# ### Exercise: absorbed attention
+# ●●●●○ · 12 min · the inner loop of every DeepSeek server.
+#
+# One query, $S$ cached tokens. Compute every head's output without building a key or a value:
+# $q'_h = W_{UK,h}^\top q_h$; $\;p_h = \mathrm{softmax}_s\big((q'_h \cdot c_s + q_{R,h} \cdot k_{R,s}) \cdot \text{scale}\big)$; $\;o_h = W_{UV,h} \sum_s p_{h,s}\, c_s$.
+# The result has shape `[H, W]`. By hand: one head, scores 1 and 2 with scale 1, latents `[1, 0]` and `[0, 2]`, and $W_{UV}$ = `[1, 1]` give $0.269 \cdot 1 + 0.731 \cdot 2 = 1.731$.
+
+# %% tags=["exercise"]
+def absorbed_attention(q_nope_HN, q_rot_HR, latent_SC, k_rot_SR, w_uk_HNC, w_uv_HWC, scale):
+    ...  # your code
+
+absorbed_attention = check("02.absorbed_attention", absorbed_attention)
+
+# %%
+hints("02.absorbed_attention")
+
+# %% [markdown] tags=["beat"]
+# ## Break it: absorb through a rotation
+#
+# Suppose somebody forgets the decoupled key: they rotate the *rebuilt* keys and queries by position, and absorb $W_{UK}$ all the same, as if the rotation were not there. The code runs. For which past tokens are the scores still right? Decide before you run it.
+
+# %%
+from minimoe.model.rope import apply_rope
+
+t = torch.arange(len(latent_SC))
+angles = torch.polar(torch.ones(len(t), 1), 0.3 * t[:, None])      # every pair turns 0.3 radians a token
+right = torch.einsum("hn,hsn->hs", apply_rope(q_HN, angles[-1]), apply_rope(k_HSN, angles))
+error_HS = (absorbed - right).abs() / right.abs().mean()
+show(lines({"error": (distance, error_HS.mean(0))}, "Absorbing through a rotation: right at distance 0, wrong beyond",
+    "tokens back", "error of the score / mean score"), alt="The error is zero for the token itself and large from one token back on.")
+
+# %% [markdown]
+# Only for the token itself, where query and key are turned by the same angle. No exception was raised, and the model would still produce text. This is why the check above compares numbers.
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# How far could the latent be squeezed? The explorer cuts the latents of the trained model to their $r$ strongest directions and measures the loss.
+# **Try first:** drag *rank* to the left until the loss moves. Then set 128 heads, a latent of 512 and a long context, and look for the models marked on the axis.
+
+# %% tags=["play"]
+from minimoe_widgets import CompressionExplorer
+
+explorer = CompressionExplorer(model, tokenizer, text=text)
+show(explorer, alt=explorer.alt_text())
+
+# %% [markdown]
+# ## Tiny and real
+#
+# The trained model of the course and V3 differ in size, not in kind. The last row is the exercise at the end of the chapter.
+
+# %% tags=["tiny-vs-real", "nbval-check-output"]
+nano, v3 = model.config, minimoe.V3
+def row(what, value, source):
+    return what, value(nano), value(v3), source
+compare_table([
+    row("heads H", lambda m: m.num_attention_heads, "config; arXiv 2412.19437 section 4.2"),
+    row("latent C", lambda m: m.kv_lora_rank, "config; arXiv 2412.19437 section 4.2"),
+    row("rotary key R", lambda m: m.qk_rope_head_dim, "config; arXiv 2412.19437 section 4.2"),
+    row("numbers cached a token and layer", lambda m: m.kv_lora_rank + m.qk_rope_head_dim, "computed"),
+    row("... as a share of MHA's", lambda m: f"{(m.kv_lora_rank + m.qk_rope_head_dim) / (m.num_attention_heads * (m.qk_nope_head_dim + m.v_head_dim)):.1%}", "computed"),
+    row("cache at 2 bytes, KB a token", lambda m: accounting.cache_bytes(m) / 1000, "computed; arXiv 2505.09343 table 1"),
+    row("absorb below ... new tokens a call", lambda m: round(accounting.absorb_pays_below(m.kv_lora_rank, m.qk_nope_head_dim, m.v_head_dim)), "computed"),
+], ours="nano")
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# MLA buys bytes with arithmetic. Count both for one cached token, one layer, one step of decoding at V3's size. A multiplication and an addition are 2 FLOPs.
+
+# %% tags=["nbval-check-output"]
+H, N, W, C, R = 128, 128, 128, 512, 64
+per_token = {                       # multiplications, bytes read from the cache
+    "MHA, 128 heads": (H * (N + W), H * (N + W) * 2),
+    "GQA, 8 groups": (H * (N + W), 8 * (N + W) * 2),
+    "MLA, absorbed": (H * (2 * C + R), (C + R) * 2),
+    "MLA, expanded": (H * (N + W) * C + H * (N + R + W), (C + R) * 2),
+}
+for name, (multiplications, read_bytes) in per_token.items():
+    print(f"{name:15} {multiplications:>12,} multiplications {read_bytes:>8,} bytes {2 * multiplications / read_bytes:>9,.0f} FLOPs a byte")
+
+# %% [markdown]
+# Absorbed MLA does 4.25 times the arithmetic of MHA and reads 1.8% of the bytes. A GPU that waits for memory gains; one that is already busy computing does not. An H800 can do roughly 295 FLOPs in the time it reads one byte (989 TFLOP/s in bfloat16, 3.35 TB/s), so MHA leaves it idle and absorbed MLA, at 242, nearly fills it.
+#
+# Your processor has a balance of its own. The next cell times one decoding step of one layer at contexts from 64 to 4,096 tokens, 16 heads, with V3's proportions ($C = 4N$, $R = N/2$). Where do you expect MLA to overtake MHA?
+
+# %% tags=["when-it-pays"]
+from dataclasses import replace
+from minimoe_course.decode_timing import decode_step
+from minimoe_course.measure import cpu_us
+
+mla_16 = replace(minimoe.NANO, hidden_size=256, num_attention_heads=16, num_key_value_heads=16, q_lora_rank=128,
+    kv_lora_rank=128, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32, max_position_embeddings=4096)
+mha_16 = replace(mla_16, kv_lora_rank=None, q_lora_rank=None, head_dim=32)
+gqa_16 = replace(mha_16, num_key_value_heads=2)
+contexts, curves = [64, 256, 1024, 4096], {}
+for S in contexts:
+    steps = {"MHA": decode_step(mha_16, S), "GQA, 2 groups": decode_step(gqa_16, S),
+             "MLA, absorbed": decode_step(mla_16, S), "MLA, expanded": decode_step(mla_16, S, path="expand")}
+    for name, (low, median, high) in cpu_us(steps, rounds=9).items():
+        curves.setdefault(name, ([], []))[0].append(S)
+        curves[name][1].append(median)
+show(lines(curves, "Absorbed MLA loses on short contexts and wins on long ones", "tokens in the cache", "processor time of one step (µs)", log="xy"),
+    alt="Four curves over the context. Expanded MLA is slowest and rises steeply; absorbed MLA starts above MHA and ends below it; GQA is lowest or level with absorbed MLA.")
+
+# %%
+ratio = [a / b for a, b in zip(curves["MLA, absorbed"][1], curves["MHA"][1])]
+print("time of absorbed MLA / time of MHA:", "   ".join(f"{S:,} tokens {r:.2f}" for S, r in zip(contexts, ratio)))
+print(f"time of expanded MLA / absorbed, at 4,096 tokens: {curves['MLA, expanded'][1][-1] / curves['MLA, absorbed'][1][-1]:.0f}")
+
+# %% [markdown]
+# Three things to read off. On short contexts MLA loses: it has more matrices to apply before attention begins. On long ones its small cache wins even on a CPU. And expanding at every step, a mistake that several published re-implementations make, is the slowest of all: with it, "MLA is slower than MHA" becomes true.
+#
+# GQA with two groups caches 128 numbers here, MLA 144, and their times are close. So why not GQA? Because of quality: at equal size MQA and GQA lose to MHA in DeepSeek's ablations, and MLA does not (arXiv 2405.04434, tables 8 and 9: with 16 heads a layer, MMLU 48.7 for MHA and 50.0 for MLA, at 14% of the cache).
+#
+# ### Exercise: when to stop absorbing
+# ●●○○○ · 6 min · it decides which path your model takes for a prompt, for a drafted token, and for the next one.
+#
+# A call adds $T$ new tokens to a long cache. Per cached token and head, expanding costs $C(N + W)$ once and $N + R + W$ for each new token; absorbing costs $2C + R$ for each new token. For which $T$ are they equal?
+# By hand: $C=4$, $N=W=2$: $16 + T(4 + R) = T(8 + R)$, so $T = 4$.
+
+# %% tags=["exercise"]
+def crossover(C, N, W):
+    ...  # your code
+
+crossover = check("02.crossover", crossover)
+print(f"V3 absorbs below {crossover(512, 128, 128):.0f} new tokens a call")
+
+# %%
+hints("02.crossover")
+
+# %% [markdown]
+# So decoding (one token) and speculative checking (two or three) absorb, and prefill of a prompt of thousands expands. Inference engines carry both paths for this reason, and so does `minimoe`: `model(..., path="absorb")` and `path="expand"`.
+
+# %% tags=["nbval-check-output"]
+receipt([
+    ("V3's cache, KB a token", 70.272, "asserted by tests/minimoe/accounting/test_caching.py"),
+    ("LLaMA-3.1-405B over V3", round(516.096 / 70.272, 3), "computed"),
+    ("the same in print", 7.28, "source: arXiv 2505.09343 table 1"),
+    ("expand equals absorb", "to rounding", "asserted by tests/minimoe/model/test_mla.py"),
+    ("H800, bfloat16 TFLOP/s over TB/s", round(989 / 3.35), "source: NVIDIA H100/H800 SXM data sheet, dense, 989 TFLOP/s and 3.35 TB/s"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. Is MLA's cache larger than MHA's, as one sometimes reads? 576 is more than 128.
+#
+# <details><summary>Answer</summary>
+#
+# 576 is for all heads together. MHA keeps 256 numbers for *each* of 128 heads: 32,768.
+#
+# </details>
+#
+# 2. Could the rotary key be computed from the latent instead of the hidden state, to save a matrix?
+#
+# <details><summary>Answer</summary>
+#
+# It would run, but every bit of the latent spent on the rotary key is missing for keys and values, and it would not be DeepSeek's layer: loaded weights would give nonsense. In V3 `kv_a_proj_with_mqa` makes both from the hidden state, 512 + 64 rows.
+#
+# </details>
+#
+# 3. Why is absorption not used in training?
+#
+# <details><summary>Answer</summary>
+#
+# In training T is the whole sequence, far above 171 new tokens a call: rebuilding once is less arithmetic than 576 numbers a score for every pair.
+#
+# </details>
+#
+# 4. Does absorption change the parameters of the model?
+#
+# <details><summary>Answer</summary>
+#
+# No. It brackets the same products differently. Folding the matrices together in advance is possible, but then a product of two thin matrices becomes one large one.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - MLA caches one latent and one shared rotary key a token and layer: 576 numbers in V3 instead of 32,768.
+# - Positions cannot pass through the compression, so they travel in a separate, shared key.
+# - Absorbing the up-projections makes decoding read the latents as they are; from about 171 new tokens a call rebuilding is cheaper.
+#
+# ## Sources
+# DeepSeek-V2, arXiv 2405.04434 (section 2.1, tables 1, 8, 9); DeepSeek-V3, arXiv 2412.19437 (equations 1-11); Insights into DeepSeek-V3, arXiv 2505.09343 (table 1); the inference code of DeepSeek-V3 (`attn_impl`, both paths). Re-expansion at every step in other re-implementations: rasbt/LLMs-from-scratch (`ch04/05_mla`), sgl-project/sglang issue 1369.
+#
+# ## Next
+# Attention is now cheap to remember. The other half of every layer, the experts, decides which 37 of 671 billion parameters a token meets; chapter 00 showed them at work, and the chapters after this one build them.
