@@ -1,8 +1,8 @@
 """The parts every chapter has, found by the tags of its cells, and the words no chapter uses.
 
-A reader never sees a tag, so headings stay free. The parts, in order: promise, setup, question, by-hand, beat (three to five),
-exercise (three or more), play, tiny-vs-real, when-it-pays, check-yourself, summary, sources, next. One cell may carry several.
-`problems` lists what is missing or too long, in words for the author.
+A reader never sees a tag, so headings stay free. The parts, in order: promise, setup, question, by-hand, beat (three
+to five), exercise (three or more), play, tiny-vs-real, when-it-pays, check-yourself, summary, sources, next. One cell
+may carry several. `problems` lists what is missing or too long, in words for the author.
 """
 
 import ast
@@ -19,10 +19,10 @@ PARTS = (
     "check-yourself", "summary", "sources", "next",
 )  # fmt: skip
 FILLER = (
-    "simply", "powerful", "just", "let's dive in", "dive into", "as we can see", "it is important to note", "it's important to note",
-    "in this section we", "obviously", "of course", "clearly", "easy", "easily", "beautiful", "beautifully", "surprising",
-    "surprisingly", "trivial", "trivially", "straightforward", "leverage", "seamless", "robust", "delve", "crucial",
-)  # fmt: skip
+    "simply powerful just obviously clearly easy easily beautiful beautifully surprising surprisingly trivial "
+    "trivially straightforward leverage seamless robust delve crucial"
+).split() + ["let's dive in", "dive into", "as we can see", "it is important to note", "it's important to note"]
+FILLER += ["in this section we", "of course"]
 BANNED_SETUP = re.compile(r"^\s*[!%]|\bpip\b|sys\.path|chdir|__file__", re.MULTILINE)
 
 
@@ -60,7 +60,11 @@ def _opening(notebook: NotebookNode, chapter: str) -> list[str]:
         found.append("the first cell is not the promise")
     if not re.match(rf"# {chapter}\b", promise.source):
         found.append(f"the title does not begin with '# {chapter}'")
-    for what, pattern in (("minutes", r"\d+ minutes"), ("prerequisites", r"(?i)prerequisite"), ("'able to'", r"able to")):
+    for what, pattern in (
+        ("minutes", r"\d+ minutes"),
+        ("prerequisites", r"(?i)prerequisite"),
+        ("'able to'", r"able to"),
+    ):
         if not re.search(pattern, promise.source):
             found.append(f"the promise does not state {what}")
     bullets = len(re.findall(r"^\s*(?:[-*]|\d\.) ", promise.source.partition("able to")[2], re.MULTILINE))
@@ -85,7 +89,10 @@ def _middle(notebook: NotebookNode) -> list[str]:
         found.append("the by-hand part has no code cell")
     for cell in by_hand:
         if len(_lines(cell.source)) > 12 or not cell.outputs:
-            found.append(f"a by-hand cell has {len(_lines(cell.source))} lines and {len(cell.outputs)} outputs; at most 12, at least 1")
+            found.append(
+                f"a by-hand cell has {len(_lines(cell.source))} lines and {len(cell.outputs)} outputs; "
+                "expected at most 12 and at least 1"
+            )
     beats = len(tagged(notebook, "beat"))
     if not 3 <= beats <= 5:
         found.append(f"{beats} cells are tagged 'beat'; expected 3 to 5")
@@ -103,7 +110,9 @@ def _exercises(notebook: NotebookNode, chapter: str) -> list[str]:
             found.append(f"exercise cell {i} checks {keys}; expected one exercise of chapter {chapter}")
             continue
         key, name = keys[0], keys[0].split(".")[1]
-        stubs = [node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef) and node.name == name]
+        stubs = [
+            node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef) and node.name == name
+        ]
         if not stubs or stubs[0].end_lineno - stubs[0].lineno + 1 > 10:
             found.append(f"{key}: the cell needs a stub `def {name}` of at most 10 lines")
         if not re.search(rf"\b{name}\s*=\s*check\(", cell.source):
@@ -111,7 +120,11 @@ def _exercises(notebook: NotebookNode, chapter: str) -> list[str]:
         if "not yet" not in outputs_text(cell):
             found.append(f"{key}: the committed output is not 'not yet'; ship the stub unwritten")
         task = cells[i - 1].source if cells[i - 1].cell_type == "markdown" else ""
-        for what, pattern in (("a formula", r"\$"), ("a difficulty (\u25cf\u25cb)", "[\u25cf\u25cb]{5}"), ("minutes", r"\d+ min")):
+        for what, pattern in (
+            ("a formula", r"\$"),
+            ("a difficulty (\u25cf\u25cb)", "[\u25cf\u25cb]{5}"),
+            ("minutes", r"\d+ min"),
+        ):
             if not re.search(pattern, task):
                 found.append(f"{key}: the task above it does not state {what}")
         below = cells[i + 1].source if i + 1 < len(cells) else ""
@@ -134,7 +147,12 @@ def _closing(notebook: NotebookNode) -> list[str]:
     points = len(re.findall(r"^\s*(?:[-*]|\d\.) ", summary, re.MULTILINE))
     if "summary" in summary.lower() and points < 3:
         found.append(f"the summary has {points} lines; expected 3")
-    alts = [o.metadata.get("image/png", {}).get("alt") for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    alts = [
+        o.metadata.get("image/png", {}).get("alt")
+        for c in notebook.cells
+        for o in c.get("outputs", [])
+        if "image/png" in o.get("data", {})
+    ]
     if not all(alts):
         found.append(f"{alts.count(None)} pictures have no alt text; show them with show(figure, alt=...)")
     return found
@@ -150,7 +168,9 @@ def _lines(code: str) -> list[str]:
 
 def filler(markdown: str) -> list[str]:
     """The filler words and exclamation marks in a text, code, formulas, links and images left out."""
-    text = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!\[[^\]]*\]|\]\([^)]*\)|<[^>]+>", " ", markdown, flags=re.DOTALL)
+    text = re.sub(
+        r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!\[[^\]]*\]|\]\([^)]*\)|<[^>]+>", " ", markdown, flags=re.DOTALL
+    )
     text = text.replace("\u2019", "'")
     words = [word for word in FILLER if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE)]
     return words + (["!"] if "!" in text else [])

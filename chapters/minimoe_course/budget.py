@@ -1,8 +1,8 @@
 """One test more for every notebook that nbval runs: how much processor time and memory its kernel has used.
 
-A chapter may use 60 s of processor time and 1.0 GB at its peak. nbval has executed the notebook already, so the test asks
-the kernel's process before it is shut down, and nothing is run twice. Processor time, unlike time on the clock, does not
-grow when the machine is busy with other work.
+A chapter may use 60 s of processor time and 1.0 GB at its peak. nbval has executed the notebook already, so the test
+asks the kernel's process before it is shut down, and nothing is run twice. Processor time, unlike time on the clock,
+does not grow when the machine is busy with other work.
 
 Loaded by `chapters/conftest.py`; without nbval there are no notebook items, and it does nothing.
 """
@@ -32,7 +32,9 @@ def peak_bytes(process: psutil.Process) -> int:
 def over_budget(cpu_s: float, peak: int) -> list[str]:
     """What exceeds the budget, in words."""
     found = [f"used {cpu_s:.1f} s of processor time; at most {MAX_CPU_S:.0f} s"] if cpu_s > MAX_CPU_S else []
-    return found + ([f"held {peak / 1e9:.2f} GB; at most {MAX_PEAK_BYTES / 1e9:.1f} GB"] if peak > MAX_PEAK_BYTES else [])
+    return found + (
+        [f"held {peak / 1e9:.2f} GB; at most {MAX_PEAK_BYTES / 1e9:.1f} GB"] if peak > MAX_PEAK_BYTES else []
+    )
 
 
 class BudgetItem(pytest.Item):

@@ -1,20 +1,21 @@
 """Build the chapters: `NN_name.py`, which is written and reviewed, becomes `NN_name.ipynb`, which is read and run.
 
-    python -m minimoe_course.build              execute every chapter and write its notebook
-    python -m minimoe_course.build 01 02        only these
-    python -m minimoe_course.build --check      no execution: are the notebooks what the sources say, and well formed?
-    python -m minimoe_course.build --blank DIR  copies without outputs
-    python -m minimoe_course.build --nbgrader DIR  copies without outputs, with nbgrader's markers and a test below every exercise
+    python -m minimoe_course.build              execute every chapter and write its notebook python -m
+    minimoe_course.build 01 02        only these python -m minimoe_course.build --check      no execution: are the
+    notebooks what the sources say, and well formed? python -m minimoe_course.build --blank DIR  copies without outputs
+    python -m minimoe_course.build --nbgrader DIR  copies without outputs, with nbgrader's markers and a test below
+    every exercise
 
-The source is jupytext's py:percent. The same source gives the same notebook, cell ids included, except for what the code
-prints. Widgets are dropped from the outputs (their static twins stay), as are times and everything else about the machine.
-A notebook whose code raises, warns on stderr, or prints a path of this machine is not written.
+The source is jupytext's py:percent. The same source gives the same notebook, cell ids included, except for what the
+code prints. Widgets are dropped from the outputs (their static twins stay), as are times and everything else about the
+machine. A notebook whose code raises, warns on stderr, or prints a path of this machine is not written.
 
-How the production version differs: Jupyter Book executes and publishes in one go. Here the executed notebook is the product,
-because it is what a student opens.
+How the production version differs: Jupyter Book executes and publishes in one go. Here the executed notebook is the
+product, because it is what a student opens.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
@@ -49,22 +50,33 @@ def read_source(path: Path) -> NotebookNode:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run every cell in a fresh kernel of this Python, working in `folder`, with one thread; outputs are filled in."""
+    """Run the cells in a fresh kernel of this Python, working in `folder`, with one thread; outputs are filled in.
+
+    The first cell that raises is the last that runs; its error is among its outputs.
+    """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
     # No folder of kernel specs is searched: a "python3" that the user has registered for another environment would win.
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
-        notebook, km=kernel, timeout=300, store_widget_state=False, record_timing=False, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        km=kernel,
+        timeout=300,
+        store_widget_state=False,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
     )
-    client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
+    with contextlib.suppress(CellExecutionError):  # guards.fatal tells it, with the cell's number
+        client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
     return notebook
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """Drop from the outputs what a committed notebook must not hold: widgets, progress bars, what the kernel adds to metadata."""
+    """Drop from the outputs what a committed notebook must not hold: widgets, progress bars, what the kernel adds to
+    metadata."""
     notebook.metadata = NotebookNode(METADATA)
     for cell in notebook.cells:
         cell.metadata = NotebookNode({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
@@ -102,8 +114,17 @@ def with_nbgrader(notebook: NotebookNode) -> NotebookNode:
             name = key.replace(".", "_")
             common = {"schema_version": 3, "locked": False}
             cell.metadata["nbgrader"] = common | {"grade": False, "solution": True, "task": False, "grade_id": name}
-            test = nbformat.v4.new_code_cell(f'from minimoe_course import grade\n\ngrade("{key}", {key.split(".")[1]})', id=f"t-{cell.id}")
-            marks = {"grade": True, "solution": False, "task": False, "points": 1, "locked": True, "grade_id": f"{name}_test"}
+            test = nbformat.v4.new_code_cell(
+                f'from minimoe_course import grade\n\ngrade("{key}", {key.split(".")[1]})', id=f"t-{cell.id}"
+            )
+            marks = {
+                "grade": True,
+                "solution": False,
+                "task": False,
+                "points": 1,
+                "locked": True,
+                "grade_id": f"{name}_test",
+            }
             test.metadata["nbgrader"] = common | marks
             cells.append(test)
     notebook.cells = cells
@@ -117,7 +138,8 @@ def write(notebook: NotebookNode, path: Path) -> None:
 
 
 def build(source: Path) -> list[str]:
-    """Execute one chapter and write its notebook beside it. Gives the problems found; with a fatal one nothing is written."""
+    """Execute one chapter and write its notebook beside it. Gives the problems found; with a fatal one nothing is
+    written."""
     notebook = tidy(execute(read_source(source), source.parent))
     fatal = guards.fatal(notebook)
     if fatal:
@@ -145,12 +167,18 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; gives the exit status, 1 if any chapter has a problem."""
     parser = argparse.ArgumentParser(prog="python -m minimoe_course.build", description=__doc__.split("\n")[0])
     parser.add_argument("chapters", nargs="*", metavar="NN", help="two digits; all chapters if none is given")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parents[1], help="where the sources are")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).resolve().parents[1], help="where the sources are"
+    )
     parser.add_argument("--check", action="store_true", help="execute nothing, report what is wrong")
     parser.add_argument("--blank", type=Path, metavar="DIR", help="write copies without outputs")
     parser.add_argument("--nbgrader", type=Path, metavar="DIR", help="write copies with nbgrader's markers")
     options = parser.parse_args(arguments)
-    sources = [p for p in sorted(options.folder.glob("[0-9][0-9]_*.py")) if not options.chapters or p.name[:2] in options.chapters]
+    sources = [
+        p
+        for p in sorted(options.folder.glob("[0-9][0-9]_*.py"))
+        if not options.chapters or p.name[:2] in options.chapters
+    ]
     if not sources:
         print(f"no chapter {' '.join(options.chapters) or 'at all'} in {options.folder}", file=sys.stderr)
         return 1

@@ -1,11 +1,11 @@
 """`check`: run a reader's function beside the library's and say in one line what is the matter.
 
-The order of the questions: is it written at all; does it run; does it call the answer key; does it write into its inputs;
-does it give the right numbers. A wrong result is first looked up among the exercise's known wrong answers, then held
-against its laws, and described from its numbers last.
+The order of the questions: is it written at all; does it run; does it call the answer key; does it write into its
+inputs; does it give the right numbers. A wrong result is first looked up among the exercise's known wrong answers,
+then held against its laws, and described from its numbers last.
 
-How the production version differs: a grader records a score. `check` hands back a function, so that the notebook goes on:
-the reader's own if it is right, else the library's. `grade` is for instructors and raises.
+How the production version differs: a grader records a score. `check` hands back a function, so that the notebook goes
+on: the reader's own if it is right, else the library's. `grade` is for instructors and raises.
 """
 
 import copy
@@ -117,7 +117,10 @@ def _compare(exercise: Exercise, fn: Callable, cases: list[Case], given: list, e
 def _known_mistake(exercise: Exercise, cases: list[Case], given: list, form: Callable) -> str:
     for wrong in exercise.wrong:
         try:
-            if all(same(answer, form(_run(wrong.fn, case)), exercise.tolerance) for case, answer in zip(cases, given, strict=True)):
+            if all(
+                same(answer, form(_run(wrong.fn, case)), exercise.tolerance)
+                for case, answer in zip(cases, given, strict=True)
+            ):
                 return wrong.says
         except Exception:  # a wrong answer may well fail on a hard case; then it is not this one
             continue

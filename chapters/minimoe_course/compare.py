@@ -1,8 +1,8 @@
 """Comparing a reader's result with the library's, and saying in words how they differ.
 
-Results are trees (a tensor, a tuple of tensors, a dict) whose leaves are compared one by one: structure, then shape, then
-values within a relative tolerance, then dtype. `difference` finds the most useful sentence: a transposed result, a constant
-factor, a NaN, or the place where the two are furthest apart.
+Results are trees (a tensor, a tuple of tensors, a dict) whose leaves are compared one by one: structure, then shape,
+then values within a relative tolerance, then dtype. `difference` finds the most useful sentence: a transposed result,
+a constant factor, a NaN, or the place where the two are furthest apart.
 """
 
 from typing import Any
@@ -51,7 +51,8 @@ def same(mine: Any, theirs: Any, tolerance: float) -> bool:
 
 
 def edited(before: Any, after: Any, versions: list[int]) -> bool:
-    """Whether `after`, which started as a copy of `before`, has been written to. `versions` are its counters at the start."""
+    """Whether `after`, which started as a copy of `before`, has been written to. `versions` are its counters at the
+    start."""
     old, _ = tree_flatten(before)
     new, _ = tree_flatten(after)
     if len(old) != len(new) or [leaf._version for leaf in new if isinstance(leaf, torch.Tensor)] != versions:
@@ -97,7 +98,9 @@ def _leaf_difference(name: str, mine: Any, theirs: Any, tolerance: float) -> str
         return ""
     if a.shape != b.shape:
         turned = a.ndim == 2 and a.T.shape == b.shape and _close(a.T, b, tolerance)
-        return f"{name} has shape {tuple(a.shape)}; expected {tuple(b.shape)}" + (": it is transposed" if turned else "")
+        return f"{name} has shape {tuple(a.shape)}; expected {tuple(b.shape)}" + (
+            ": it is transposed" if turned else ""
+        )
     a, b = a.to(torch.float64) if not a.is_complex() else a, b.to(torch.float64) if not b.is_complex() else b
     if a.isnan().any() and not b.isnan().any():
         return f"{name} holds NaN"

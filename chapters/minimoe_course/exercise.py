@@ -1,11 +1,11 @@
 """What an exercise is: a library function to write again, inputs to compare on, and the mistakes people make.
 
-An exercise is data, not code: it names the library function that is its answer key, draws inputs, and lists the plausible
-wrong answers, each with the sentence that a reader who gave it needs. A chapter's exercises live in one module, `chNN.py`,
-as a tuple called `EXERCISES`; `find("01.rms_norm")` looks there.
+An exercise is data, not code: it names the library function that is its answer key, draws inputs, and lists the
+plausible wrong answers, each with the sentence that a reader who gave it needs. A chapter's exercises live in one
+module, `chNN.py`, as a tuple called `EXERCISES`; `find("01.rms_norm")` looks there.
 
-How the production version differs: nbgrader and otter keep tests as hidden notebook cells, which can only say pass or fail.
-Here a check knows the mistakes by name.
+How the production version differs: nbgrader and otter keep tests as hidden notebook cells, which can only say pass or
+fail. Here a check knows the mistakes by name.
 """
 
 import importlib
@@ -52,7 +52,7 @@ class Exercise:
 
     key: "01.rms_norm": the chapter's two digits and the name of the function that the reader writes.
     reference: the library's function (or an adapter of a few lines around a library module; then set `source`).
-    inputs: takes a seeded `torch.Generator`, gives cases from the smallest to the largest. A case is a dict from argument
+    inputs: takes a seeded `torch.Generator`, gives cases from small to large. A case is a dict from argument
         names (with axes: "x_MD") to values, passed in this order. The first case that fails is shown to the reader, so
         start with numbers one can follow by hand; the last has pairwise different sizes.
     wrong: three or more `Wrong`. The first whose results equal the reader's on every case gives the message.
@@ -88,7 +88,9 @@ class Exercise:
         if not re.fullmatch(r"\d\d\.[a-z_][a-z0-9_]*", self.key):
             raise ValueError(f"key {self.key!r} is not two digits, a dot and a function's name, like '01.rms_norm'")
         if len(self.wrong) < 3:
-            raise ValueError(f"{self.key} lists {len(self.wrong)} wrong answers; a check needs at least 3 to be tested against")
+            raise ValueError(
+                f"{self.key} lists {len(self.wrong)} wrong answers; a check needs at least 3 to be tested against"
+            )
         if len(self.hints) != 2:
             raise ValueError(f"{self.key} has {len(self.hints)} hints; an exercise has 2")
         if not self.because:
@@ -121,5 +123,7 @@ def find(key: str) -> Exercise:
 
 def all_exercises() -> list[Exercise]:
     """Every exercise of every chapter, in order."""
-    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if re.fullmatch(r"ch\d\d", m.name))
+    names = sorted(
+        m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if re.fullmatch(r"ch\d\d", m.name)
+    )
     return [exercise for name in names for exercise in importlib.import_module(f"minimoe_course.{name}").EXERCISES]

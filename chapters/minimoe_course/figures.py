@@ -1,10 +1,12 @@
 """The few kinds of figure that chapters are told with, in one style.
 
-The title states the message. Lines are labelled where they end, not in a legend; what is compared with (a paper, a baseline, a
-bound) is grey. Colours are Okabe and Ito's, which colour-blind readers can tell apart, and no meaning hangs on colour alone.
-The background is opaque white, so that a figure stays legible in dark mode; type is large enough for a phone.
+The title states the message. Lines are labelled where they end, not in a legend; what is compared with (a paper, a
+baseline, a bound) is grey. Colours are Okabe and Ito's, which colour-blind readers can tell apart, and no meaning
+hangs on colour alone. The background is opaque white, so that a figure stays legible in dark mode; type is large
+enough for a phone.
 
-How the production version differs: a paper's figure is drawn once for one column width; these are redrawn by every reader.
+How the production version differs: a paper's figure is drawn once for one column width; these are redrawn by every
+reader.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +65,15 @@ def lines(
         xs, ys = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
         few = MARKS[number % len(MARKS)] if len(xs) <= 12 else None
         axes.plot(xs, ys, color=colour, linestyle="--" if label in grey else "-", marker=few, markersize=5)
-        axes.annotate(label, (xs[-1], ys[-1]), (6, 0), textcoords="offset points", color=colour, va="center", annotation_clip=False)
+        axes.annotate(
+            label,
+            (xs[-1], ys[-1]),
+            (6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+        )
     for label, (at_x, at_y) in (marks or {}).items():
         axes.plot([at_x], [at_y], "o", color="black", markersize=6)
         axes.annotate(label, (at_x, at_y), (6, 6), textcoords="offset points")
@@ -72,7 +82,9 @@ def lines(
     return figure
 
 
-def bars(values: Mapping[str, float], title: str, x: str, grey: Sequence[str] = (), form: str = "{:,.4g}", log: bool = False) -> Figure:
+def bars(
+    values: Mapping[str, float], title: str, x: str, grey: Sequence[str] = (), form: str = "{:,.4g}", log: bool = False
+) -> Figure:
     """One horizontal bar a label, with its value written at its end; the first on top."""
     figure, axes = blank(title, x, size=(6.4, 1.4 + 0.42 * len(values)))
     labels, widths = list(values), [float(v) for v in values.values()]
@@ -97,7 +109,12 @@ def heatmap(
     image = axes.imshow(z, aspect="auto", interpolation="nearest", **limits)
     figure.colorbar(image, ax=axes, label=unit, shrink=0.9)
     if xticks is not None:
-        axes.set_xticks(range(len(xticks)), xticks, rotation=45 if max(map(len, xticks)) > 3 else 0, ha="right" if max(map(len, xticks)) > 3 else "center")
+        axes.set_xticks(
+            range(len(xticks)),
+            xticks,
+            rotation=45 if max(map(len, xticks)) > 3 else 0,
+            ha="right" if max(map(len, xticks)) > 3 else "center",
+        )
     if yticks is not None:
         axes.set_yticks(range(len(yticks)), yticks)
     return figure

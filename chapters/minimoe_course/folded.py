@@ -1,7 +1,8 @@
 """Hints and solutions, folded: they cost the reader a click, and need no kernel to be read.
 
-Each is a `<details>` block inside a Markdown output. Committed with the notebook it opens in JupyterLab, on GitHub, in nbviewer
-and in nbconvert's HTML; run live, the solution is the source of the library that is installed, so it cannot go stale.
+Each is a `<details>` block inside a Markdown output. Committed with the notebook it opens in JupyterLab, on GitHub, in
+nbviewer and in nbconvert's HTML; run live, the solution is the source of the library that is installed, so it cannot
+go stale.
 
 How the production version differs: most courses keep solutions in a second notebook, which then drifts from the first.
 """
@@ -38,7 +39,8 @@ def hints(exercise: str | Exercise) -> Folded:
     """
     exercise = find(exercise) if isinstance(exercise, str) else exercise
     shown = exercise.source or exercise.reference
-    solution = f"```python\n{source_without_docstring(shown)}\n```\n\nFrom `{inspect.getmodule(shown).__name__}`. {exercise.differs}"
+    origin = f"From `{inspect.getmodule(shown).__name__}`. {exercise.differs}"
+    solution = f"```python\n{source_without_docstring(shown)}\n```\n\n{origin}"
     return Folded(("Hint 1", exercise.hints[0]), ("Hint 2", exercise.hints[1]), ("Solution", solution))
 
 
@@ -47,7 +49,11 @@ def source_without_docstring(thing: Any) -> str:
     source = textwrap.dedent(inspect.getsource(thing))
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None and len(node.body) > 1:
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+            and len(node.body) > 1
+        ):
             docstring = node.body[0]
             for number in range(docstring.lineno - 1, docstring.end_lineno):
                 lines[number] = None

@@ -1,7 +1,7 @@
-"""What a committed notebook must be, whatever it teaches: in step with its source, executed, small, and free of this machine.
+"""What a committed notebook must be, whatever it teaches: in step with its source, executed, small, of no machine.
 
-Each function gives a list of problems in words; an empty list means none. The builder prints them to the author, the tests
-demand that there are none.
+Each function gives a list of problems in words; an empty list means none. The builder prints them to the author, the
+tests demand that there are none.
 """
 
 import ast
@@ -14,6 +14,7 @@ __all__ = ["MAX_BYTES", "fatal", "out_of_step", "outputs_text", "untidy"]
 
 MAX_BYTES = 1_500_000
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|opt|usr|srv|private|var)/[\w.]|[A-Z]:\\+Users")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 SHOWS = {"print", "display", "show", "check", "guess", "hints", "receipt", "compare_table"}
 
 
@@ -22,7 +23,11 @@ def outputs_text(cell: NotebookNode) -> str:
     parts = []
     for output in cell.get("outputs", []):
         parts.append(output.get("text", ""))
-        parts += [json.dumps(v) if not isinstance(v, str) else v for k, v in output.get("data", {}).items() if not k.startswith("image/")]
+        parts += [
+            json.dumps(v) if not isinstance(v, str) else v
+            for k, v in output.get("data", {}).items()
+            if not k.startswith("image/")
+        ]
         parts += [output.get("evalue", ""), *output.get("traceback", [])]
     return "\n".join(parts)
 
@@ -33,18 +38,26 @@ def fatal(notebook: NotebookNode) -> list[str]:
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
-                problems.append(f"cell {number} raises {output.ename}: {output.evalue}")
+                trace = ANSI.sub("", "\n".join(output.traceback)).splitlines()
+                problems.append(
+                    "\n      ".join([f"cell {number} raises {output.ename}: {output.evalue}", *trace[-12:]])
+                )
             if output.output_type == "stream" and output.name == "stderr":
-                problems.append(f"cell {number} writes to stderr, which readers see as a warning: {output.text.strip()[:200]!r}")
+                problems.append(
+                    f"cell {number} writes to stderr, which readers see as a warning: {output.text.strip()[:200]!r}"
+                )
         found = MACHINE_PATH.search(outputs_text(cell))
         if found:
             text = outputs_text(cell)
-            problems.append(f"cell {number} prints a path of this machine: {text[max(found.start() - 20, 0) : found.end() + 40]!r}")
+            problems.append(
+                f"cell {number} prints a path of this machine: {text[max(found.start() - 20, 0) : found.end() + 40]!r}"
+            )
     return problems
 
 
 def out_of_step(notebook: NotebookNode, source: NotebookNode) -> list[str]:
-    """Where the notebook is not what its source says: number, type, text, tags or id of a cell, or the notebook's metadata."""
+    """Where the notebook is not what its source says: number, type, text, tags or id of a cell, or the notebook's
+    metadata."""
     if len(notebook.cells) != len(source.cells):
         return [f"the notebook has {len(notebook.cells)} cells, its source {len(source.cells)}; build it again"]
     problems = [
@@ -74,7 +87,9 @@ def untidy(notebook: NotebookNode, size_bytes: int) -> list[str]:
         if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell.outputs):
             problems.append(f"cell {number} keeps a live widget in its output")
         if not cell.outputs and _should_show(cell.source):
-            problems.append(f"cell {number} should show something and has no output: {cell.source.strip().splitlines()[-1]!r}")
+            problems.append(
+                f"cell {number} should show something and has no output: {cell.source.strip().splitlines()[-1]!r}"
+            )
     return problems
 
 

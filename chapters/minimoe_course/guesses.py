@@ -1,10 +1,11 @@
 """`guess`: the reader commits to a number, then sees the answer and how far off they were.
 
-Live, it is a text box and a button. Committed, or where no widgets run, it is the question with the answer folded below it:
-both are in one output, and the builder drops the widget from what is committed. Nothing is stored outside the kernel.
+Live, it is a text box and a button. Committed, or where no widgets run, it is the question with the answer folded
+below it: both are in one output, and the builder drops the widget from what is committed. Nothing is stored outside
+the kernel.
 
-How the production version differs: quiz tools keep the answer in the page's JSON, where a typo survives every change of the
-code. Here the answer is whatever the cell has computed.
+How the production version differs: quiz tools keep the answer in the page's JSON, where a typo survives every change
+of the code. Here the answer is whatever the cell has computed.
 """
 
 import math
@@ -15,7 +16,17 @@ from minimoe_course.folded import Folded
 
 __all__ = ["guess", "parse_number", "reply"]
 
-SUFFIXES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "billion": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
+SUFFIXES = {
+    "k": 1e3,
+    "thousand": 1e3,
+    "m": 1e6,
+    "million": 1e6,
+    "b": 1e9,
+    "billion": 1e9,
+    "g": 1e9,
+    "t": 1e12,
+    "%": 1e-2,
+}
 SUFFIXES |= {"trillion": 1e12, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "": 1.0}
 
 
@@ -59,7 +70,7 @@ def _how_far(mine: float, answer: float, tolerance: float) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9.]+", text.lower()))
+    return " ".join(re.findall(r"\d+(?:\.\d+)?|[a-z]+", text.lower()))
 
 
 def _shown(answer: Any, unit: str) -> str:
@@ -91,8 +102,9 @@ class Guess:
                 told.value = _html(reply(text.value, self.answer, self.unit, self.tolerance))
 
         button.on_click(commit)
-        text.on_submit(commit) if hasattr(text, "on_submit") else None
-        return widgets.VBox([widgets.HTML(_html(f"**Guess first.** {self.prompt}")), widgets.HBox([text, button]), told])
+        return widgets.VBox(
+            [widgets.HTML(_html(f"**Guess first.** {self.prompt}")), widgets.HBox([text, button]), told]
+        )
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         answer = Folded(("Answer", f"**{_shown(self.answer, self.unit)}**"))
@@ -100,7 +112,7 @@ class Guess:
             "text/plain": f"Guess first. {self.prompt}",
             "text/markdown": f"**Guess first.** {self.prompt}\n\n{answer._repr_markdown_()}",
         }
-        return bundle | self.box()._repr_mimebundle_()
+        return self.box()._repr_mimebundle_() | bundle
 
 
 def _html(text: str) -> str:

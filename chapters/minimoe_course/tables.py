@@ -1,7 +1,8 @@
 """Tables of numbers that say where they come from.
 
-`compare_table` puts the reader's small model beside DeepSeek-V3; `receipt` lists the claims of a chapter and how each is
-known. Both show as an HTML table in a notebook and as aligned text everywhere else, and have the same numbers in both.
+`compare_table` puts the reader's small model beside DeepSeek-V3; `receipt` lists the claims of a chapter and how each
+is known. Both show as an HTML table in a notebook and as aligned text everywhere else, and have the same numbers in
+both.
 
 How the production version differs: papers print tables without the code that made them; misprints then live for years.
 """
@@ -22,7 +23,13 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.4g}" if 1e-4 <= abs(value) < 1e4 or value == 0 else f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.3e}"
+    return (
+        f"{value:,.4g}"
+        if 1e-4 <= abs(value) < 1e4 or value == 0
+        else f"{value:,.0f}"
+        if 1e4 <= abs(value) < 1e12
+        else f"{value:.3e}"
+    )
 
 
 class Table:
@@ -36,9 +43,7 @@ class Table:
                 raise ValueError(f"row {row!r} has {len(row)} cells; the table has {len(self.columns)} columns")
         self.rows = [tuple(number(cell) for cell in row) for row in self.values]
         # A column of numbers is set flush right, so that digits of equal weight stand below each other.
-        self.right = [
-            any(isinstance(row[i], int | float) for row in self.values) for i in range(len(self.columns))
-        ]
+        self.right = [any(isinstance(row[i], int | float) for row in self.values) for i in range(len(self.columns))]
 
     def _repr_html_(self) -> str:
         def cells(tag, row):
@@ -61,7 +66,9 @@ class Table:
         return "\n".join([*head, line(self.columns), "  ".join("-" * w for w in widths), *map(line, self.rows)])
 
 
-def compare_table(rows: Iterable[Sequence[Any]], ours: str = "ours", theirs: str = "DeepSeek-V3", title: str = "") -> Table:
+def compare_table(
+    rows: Iterable[Sequence[Any]], ours: str = "ours", theirs: str = "DeepSeek-V3", title: str = ""
+) -> Table:
     """Our numbers beside the paper's: rows of (what, ours, theirs, source)."""
     return Table(("", ours, theirs, "source"), rows, title)
 
@@ -69,11 +76,13 @@ def compare_table(rows: Iterable[Sequence[Any]], ours: str = "ours", theirs: str
 def receipt(rows: Iterable[Sequence[Any]], title: str = "") -> Table:
     """Where a chapter's numbers come from: rows of (claim, value, origin).
 
-    An origin is "computed" (by a cell above), "asserted by tests/....py", or "source: " and a citation; anything else is a
-    ValueError. That the tests named exist is checked by the chapter guards.
+    An origin is "computed" (by a cell above), "asserted by tests/....py", or "source: " and a citation; anything else
+    is a ValueError. That the tests named exist is checked by the chapter guards.
     """
     rows = list(rows)
     for claim, _, origin in rows:
         if not ORIGIN.match(origin):
-            raise ValueError(f"{claim!r} has origin {origin!r}; expected 'computed', 'asserted by tests/....py' or 'source: ...'")
+            raise ValueError(
+                f"{claim!r} has origin {origin!r}; expected 'computed', 'asserted by tests/....py' or 'source: ...'"
+            )
     return Table(("claim", "value", "how it is known"), rows, title)

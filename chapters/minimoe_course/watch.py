@@ -1,9 +1,9 @@
 """Seeing whether a function calls the answer key.
 
-A check that compares with the library can be fooled by calling the library. Replacing the library's function by one that
-raises does not help: the reader may have imported it by name, wrapped it, or catch the exception. So `watched` looks at
-every Python frame and every built-in that runs while the reader's function runs, through the interpreter's profile hook,
-and knows functions by their code object, under whatever name they are reached.
+A check that compares with the library can be fooled by calling the library. Replacing the library's function by one
+that raises does not help: the reader may have imported it by name, wrapped it, or catch the exception. So `watched`
+looks at every Python frame and every built-in that runs while the reader's function runs, through the interpreter's
+profile hook, and knows functions by their code object, under whatever name they are reached.
 
 How the production version differs: autograders run submissions in a container in which the solution does not exist.
 """
@@ -34,8 +34,8 @@ def code_of(thing: Any) -> set[CodeType]:
 def watched(call: Callable[[], Any], answers: Iterable[Any], may_use: Iterable[Any]) -> tuple[Any, str | None]:
     """Run `call`; give its result and the name of the first forbidden function that ran under it, or None.
 
-    Forbidden are `answers` (functions, classes, built-ins) and all library code that is not running under one of `may_use`.
-    What `call` raises passes through.
+    Forbidden are `answers` (functions, classes, built-ins) and all library code that is not running under one of
+    `may_use`. What `call` raises passes through.
     """
     answers = list(answers)
     answer_codes = set().union(*(code_of(answer) for answer in answers), set())
@@ -57,7 +57,9 @@ def watched(call: Callable[[], Any], answers: Iterable[Any], may_use: Iterable[A
             return
         module = frame.f_globals.get("__name__", "")
         if frame.f_code in answer_codes or (module.split(".")[0] in LIBRARY and not under_allowed(frame)):
-            caught.append(f"{module}.{frame.f_code.co_qualname}" if sys.version_info >= (3, 11) else frame.f_code.co_name)
+            caught.append(
+                f"{module}.{frame.f_code.co_qualname}" if sys.version_info >= (3, 11) else frame.f_code.co_name
+            )
 
     code_of_call = call.__code__
     before = sys.getprofile()

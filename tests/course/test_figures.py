@@ -1,0 +1,93 @@
+"""Figures and twins: opaque, labelled, the same bytes for the same data, and visible without a kernel."""
+
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from minimoe_course import bars, heatmap, lines, show
+from minimoe_course.figures import GREY
+from minimoe_course.twins import png
+
+ALT = "A line that falls from one to zero in ten steps."
+
+
+def pixels(figure):
+    return matplotlib.image.imread(io.BytesIO(png(figure)))
+
+
+def test_a_figure_is_opaque_white_wide_enough_for_a_phone_and_the_same_every_time():
+    figures = [lines({"loss": ([0, 1], [1, 0])}, "It falls", "step", "loss") for _ in range(3)]
+    image = pixels(figures[2])
+    assert (image[..., 3] == 1).all() and (image[0, 0, :3] == 1).all()
+    assert image.shape[1] == 960
+    assert png(figures[0]) == png(figures[1])
+
+
+def test_lines_are_labelled_at_their_ends_and_references_are_grey_and_dashed():
+    (axes,) = lines({"ours": ([1, 2], [1, 2]), "paper": ([1, 2], [2, 2])}, "t", "x", "y", grey=["paper"], log="xy").axes
+    ours, paper = axes.lines
+    assert (paper.get_color(), paper.get_linestyle()) == (GREY, "--") and ours.get_linestyle() == "-"
+    assert {text.get_text() for text in axes.texts} == {"ours", "paper"}
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_a_marked_point_is_named_where_it_stands():
+    (axes,) = lines({"a": ([0, 1], [0, 1])}, "t", "x", "y", marks={"crossover": (0.5, 0.5)}).axes
+    assert [t.xy for t in axes.texts if t.get_text() == "crossover"] == [(0.5, 0.5)]
+
+
+def test_bars_carry_their_values_and_stand_in_the_order_given():
+    (axes,) = bars({"MHA": 516.096, "MLA": 70.272}, "t", "KB", grey=["MHA"], form="{:.1f}").axes
+    assert [t.get_text() for t in axes.texts] == ["516.1", "70.3"]
+    assert axes.yaxis_inverted()
+
+
+def test_signed_heat_maps_are_centred_on_zero_and_others_are_not():
+    z = np.array([[-1.0, 3.0], [0.0, 2.0]])
+    assert heatmap(z, "t", "x", "y", signed=True).axes[0].images[0].get_clim() == (-3.0, 3.0)
+    assert heatmap(z, "t", "x", "y").axes[0].images[0].get_clim() == (-1.0, 3.0)
+
+
+class Explorer:
+    """What `show` asks of an explorer."""
+
+    widget = "live"
+
+    def __init__(self, picture):
+        self.picture = picture
+
+    def static(self):
+        return self.picture
+
+
+def shown(monkeypatch, what, alt=ALT):
+    import IPython.display
+
+    seen = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, **options: seen.append(data))
+    show(what, alt=alt)
+    return seen
+
+
+def test_an_explorer_is_shown_live_then_as_a_picture_then_in_words(monkeypatch):
+    figure = lines({"a": ([0, 1], [1, 0])}, "t", "x", "y")
+    for picture in (figure, png(figure)):
+        live, twin, words = shown(monkeypatch, Explorer(picture))
+        assert live == "live" and twin["image/png"] == png(figure) and twin["text/plain"] == ALT
+        assert ALT in words._repr_markdown_()
+
+
+def test_a_figure_is_shown_once(monkeypatch):
+    picture, words = shown(monkeypatch, lines({"a": ([0, 1], [1, 0])}, "t", "x", "y"))
+    assert picture["image/png"].startswith(b"\x89PNG") and repr(words) == "Folded: The figure in words"
+
+
+def test_a_missing_alt_text_or_something_that_is_no_picture_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="has 4 characters"):
+        shown(monkeypatch, bars({"a": 1}, "t", "x"), alt="plot")
+    with pytest.raises(TypeError, match="got str"):
+        shown(monkeypatch, "a picture")
+    with pytest.raises(ValueError, match="bytes of a PNG"):
+        shown(monkeypatch, Explorer(b"GIF89a"))
