@@ -9,6 +9,8 @@ How the production version differs: it has none. At 128 heads, 61 layers and 128
 hold 1.3e14 numbers.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -17,7 +19,17 @@ from minimoe.model.attention import GroupedQueryAttention, Span, attend_by_hand
 from minimoe.model.rope import apply_rope
 from minimoe.model.transformer import Transformer
 
-__all__ = ["attention_maps"]
+__all__ = ["HeadHabit", "attention_maps", "head_habit"]
+
+
+@dataclass(frozen=True)
+class HeadHabit:
+    """Where a head looks on average over a text: shares of its weight, and how many tokens back (`distance`)."""
+
+    itself: float
+    previous: float
+    first: float
+    distance: float
 
 
 def attention_maps(model: Transformer, input_ids) -> dict[int, np.ndarray]:
@@ -44,6 +56,23 @@ def attention_maps(model: Transformer, input_ids) -> dict[int, np.ndarray]:
         for hook in hooks:
             hook.remove()
     return maps
+
+
+def head_habit(weights_TS: np.ndarray) -> HeadHabit:
+    """One head's map in four numbers, averaged over the positions from the third on: earlier ones have little choice.
+
+    Takes rows that sum to 1 with nothing above the diagonal. Texts shorter than three tokens are averaged over what
+    there is. On them, and for `first` and `previous` on short texts, the shares may count one place twice. Chapter 01.
+    """
+    T = len(weights_TS)
+    rows = np.arange(min(2, T - 1), T)
+    away_TS = np.arange(T)[:, None] - np.arange(T)[None]
+    return HeadHabit(
+        itself=float(weights_TS[rows, rows].mean()),
+        previous=float(weights_TS[rows, np.maximum(rows - 1, 0)].mean()),
+        first=float(weights_TS[rows, 0].mean()),
+        distance=float((weights_TS * away_TS)[rows].sum(-1).mean()),
+    )
 
 
 def _weights(attention, x_BTD: torch.Tensor, span: Span) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 
 from minimoe.model.transformer import Transformer
 
-__all__ = ["best_rank", "cached_entries", "entry_parts", "loss_by_rank", "spectra"]
+__all__ = ["best_rank", "cached_entries", "entry_parts", "kept_share", "loss_by_rank", "spectra"]
 
 
 def best_rank(x_TC: torch.Tensor, rank: int) -> torch.Tensor:
@@ -66,6 +66,17 @@ def spectra(model: Transformer, input_ids) -> dict[int, dict[str, torch.Tensor]]
         layer: dict(zip(parts, map(torch.linalg.svdvals, entry.float().split(list(parts.values()), -1)), strict=True))
         for layer, entry in cached_entries(model, input_ids).items()
     }
+
+
+def kept_share(singular_values: torch.Tensor, rank: int) -> float:
+    """Share of a matrix's squared entries that its best approximation of rank `rank` keeps: sum_{i<r} s_i^2 / sum_i
+    s_i^2.
+
+    Takes singular values, largest first. A zero matrix keeps all of nothing: 1. Chapter 02.
+    """
+    squares = singular_values.double().square()
+    total = squares.sum().item()
+    return squares[:rank].sum().item() / total if total > 0 else 1.0
 
 
 def loss_by_rank(model: Transformer, input_ids, ranks) -> list[float]:

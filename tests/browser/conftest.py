@@ -126,6 +126,7 @@ class Notebook:
             return prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p));
         }"""
         self.page.wait_for_function(done, timeout=1000 * seconds)
+        assert self.error_outputs() == []
 
     def error_outputs(self) -> list[str]:
         return self.page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
