@@ -270,8 +270,10 @@ def _check_derived_keys(config: ModelConfig, values: dict) -> None:
     if width is not None and config.is_mla and width != config.qk_head_dim:
         raise ValueError(f"qk_head_dim={width} but qk_nope_head_dim + qk_rope_head_dim = {config.qk_head_dim}")
     kinds = values.get("mlp_layer_types")
+    if kinds is None:
+        return
     expected = ["sparse" if config.layer_is_moe(i) else "dense" for i in range(config.num_hidden_layers)]
-    if kinds is not None and kinds != expected:
+    if kinds != expected:
         raise ValueError(
             f"mlp_layer_types has {kinds.count('dense')} dense of {len(kinds)} layers; first_k_dense_replace="
             f"{config.first_k_dense_replace} and num_hidden_layers={config.num_hidden_layers} say otherwise"
