@@ -60,9 +60,10 @@ lab: $(HAS_LAB)
 
 chapters: chromium
 	BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" OMP_NUM_THREADS=1 $(PY) -m minimoe_course.build $(ARGS)
+	@$(PY) tools/readme.py
 
 bench: $(HAS_TEST)
-	$(PY) bench/run.py $(ARGS)
+	$(PY) bench/run.py $(or $(ARGS),all)
 
 # --- the gate ---------------------------------------------------------------------------------------------------------
 

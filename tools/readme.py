@@ -1,0 +1,100 @@
+"""Carry the repository's address and the list of chapters into README.md and CITATION.cff.
+
+    python tools/readme.py           rewrite what stands between the markers
+    python tools/readme.py --check   exit with 1, and say so, where a file is out of date
+
+The address is set once, in pyproject.toml under [project.urls]. Titles and minutes are read from the first cell of each
+notebook. `make chapters` ends with this command, and a test runs the check.
+"""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START = "00_start.ipynb"
+
+
+def address():
+    """("owner/name", "name") of the repository, from pyproject.toml."""
+    url = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    slug = url.removeprefix("https://github.com/")
+    return slug, slug.split("/")[1]
+
+
+def binder(slug, notebook):
+    return f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/chapters/{notebook}"
+
+
+def colab(slug, notebook):
+    return f"https://colab.research.google.com/github/{slug}/blob/main/chapters/{notebook}"
+
+
+def chapter(path):
+    """(number, title, minutes) as the notebook's own first cell states them."""
+    text = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    heading, minutes = re.search(r"^# (\d\d)\W+(.+)$", text, re.MULTILINE), re.search(r"(\d+) minutes", text)
+    if not heading or not minutes:
+        raise SystemExit(f'{path.name}: the first cell needs a heading "# {path.name[:2]} Title" and "NN minutes"')
+    return heading[1], heading[2].strip(), minutes[1]
+
+
+def chapters_block(slug):
+    rows = ["| | chapter | minutes | without installing |", "|---|---|---|---|"]
+    for path in sorted((ROOT / "chapters").glob("*.ipynb")):
+        number, title, minutes = chapter(path)
+        links = f"[Binder]({binder(slug, path.name)}) · [Colab]({colab(slug, path.name)})"
+        rows.append(f"| {number} | [{title}](chapters/{path.name}) | {minutes} | {links} |")
+    return "\n".join(rows)
+
+
+def elsewhere_block(slug, name):
+    pull = f"hub/user-redirect/git-pull?repo=https%3A%2F%2Fgithub.com%2F{slug.replace('/', '%2F')}&branch=main"
+    return f"""\
+- **Binder**: [open chapter 00]({binder(slug, START)}). Built from `environment.yml`; one CPU and 2 GB of memory.
+- **JupyterHub**: build the image with repo2docker from this repository, and give students one
+  [nbgitpuller](https://nbgitpuller.readthedocs.io) link; their edits survive when you publish a correction:
+
+  ```
+  https://YOUR-HUB/{pull}&urlpath=lab%2Ftree%2F{name}%2Fchapters%2F{START}
+  ```
+- **Colab**: open a chapter from the table, and run this in a cell above it (not part of the gate):
+
+  ```
+  !git clone --depth 1 https://github.com/{slug}
+  %cd {name}/chapters
+  %pip install --quiet --no-deps .. anywidget==0.11.0 psygnal==0.16.1 einops==0.8.2
+  from google.colab import output; output.enable_custom_widget_manager()
+  ```"""
+
+
+def filled(text, blocks):
+    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced, for each name."""
+    for name, block in blocks.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda match, block=block: match[1] + block + match[2], text)
+        if count != 1:
+            raise SystemExit(f"README.md has {count} places marked {name}; it needs one")
+    return text
+
+
+def main():
+    slug, name = address()
+    readme, citation = ROOT / "README.md", ROOT / "CITATION.cff"
+    repository = f'repository-code: "https://github.com/{slug}"'
+    wanted = {
+        readme: filled(readme.read_text(), {"chapters": chapters_block(slug), "elsewhere": elsewhere_block(slug, name)}),
+        citation: re.sub(r"^repository-code:.*$", repository, citation.read_text(), flags=re.MULTILINE),
+    }
+    stale = [path for path, text in wanted.items() if path.read_text() != text]
+    if "--check" in sys.argv[1:]:
+        sys.exit("".join(f"{path.name} is out of date: run `python tools/readme.py`\n" for path in stale) or 0)
+    for path in stale:
+        path.write_text(wanted[path])
+        print(f"{path.name} rewritten")
+
+
+if __name__ == "__main__":
+    main()
