@@ -16,7 +16,7 @@ model = minimoe.Transformer(minimoe.NANO, seed=0)
 def test_a(open_notebook):
     notebook = open_notebook([SETUP, "CompressionExplorer(model, tokenizer, text=text)"])
     notebook.run_all()
-    notebook.page.wait_for_timeout(8000)
+    notebook.page.wait_for_timeout(1000)
     notebook.screenshot("dbg")
     print(notebook.errors)
     print(notebook.page.evaluate("document.querySelectorAll('.js-plotly-plot').length"))

@@ -40,7 +40,9 @@ def attention_twin(weights_TS, labels, title: str, alt: str) -> Twin:
     twin = Twin(alt, 6.4, 5.4)
     ax = twin.subplots()
     shown = np.where(np.tri(tokens, dtype=bool), weights_TS, np.nan)
-    image = ax.imshow(shown, cmap="viridis_r", vmin=0, vmax=1, interpolation="nearest")
+    image = ax.imshow(
+        shown, cmap="viridis_r", vmin=0, vmax=weights_TS[min(3, tokens - 1) :].max(), interpolation="nearest"
+    )
     every = max(1, tokens // 36)
     places, texts = range(0, tokens, every), labels[::every]
     ax.set_xticks(places, texts, rotation=60, ha="right", fontsize=7)
