@@ -73,8 +73,8 @@ def elsewhere_block(slug, name):
 def filled(text, blocks):
     """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced, for each name."""
     for name, block in blocks.items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda match, block=block: match[1] + block + match[2], text)
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda match, block=block: f"{match[1]}{block}\n{match[2]}", text)
         if count != 1:
             raise SystemExit(f"README.md has {count} places marked {name}; it needs one")
     return text
@@ -84,8 +84,9 @@ def main():
     slug, name = address()
     readme, citation = ROOT / "README.md", ROOT / "CITATION.cff"
     repository = f'repository-code: "https://github.com/{slug}"'
+    blocks = {"chapters": chapters_block(slug), "elsewhere": elsewhere_block(slug, name)}
     wanted = {
-        readme: filled(readme.read_text(), {"chapters": chapters_block(slug), "elsewhere": elsewhere_block(slug, name)}),
+        readme: filled(readme.read_text(), blocks),
         citation: re.sub(r"^repository-code:.*$", repository, citation.read_text(), flags=re.MULTILINE),
     }
     stale = [path for path, text in wanted.items() if path.read_text() != text]

@@ -31,10 +31,9 @@ def test_every_link_to_a_file_leads_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_command_exists(page):
-    commands = set(re.findall(r"\bmake ([a-z]+)\b(?=[` \n|])", (ROOT / page).read_text()))
+    commands = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / page).read_text(), re.MULTILINE))
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"lab", "test"} & commands
-    assert commands - targets - {"from"} == set()
+    assert "test" in commands and commands - targets == set()
 
 
 def test_the_table_lists_every_chapter_once_in_order(readme, notebooks):
@@ -83,7 +82,8 @@ def test_links_and_chapter_table_are_up_to_date():
 
 def test_the_repository_s_address_is_set_in_one_place(tmp_path, notebooks):
     """Another address in pyproject.toml reaches every link, and the old one is nowhere else."""
-    for name in ("README.md", "CITATION.cff", "pyproject.toml", "tools/readme.py", *(f"chapters/{n}" for n in notebooks)):
+    names = ["README.md", "CITATION.cff", "pyproject.toml", "tools/readme.py", *(f"chapters/{n}" for n in notebooks)]
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     project = tmp_path / "pyproject.toml"
