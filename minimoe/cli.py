@@ -103,7 +103,7 @@ def _add_generate(commands) -> None:
 
 
 def _count(arguments) -> None:
-    from minimoe.count_report import report
+    from minimoe.cli_count import report
 
     config = find_config(arguments.model)
     print(report(arguments.model, config, arguments.seq_len))
