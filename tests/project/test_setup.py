@@ -1,4 +1,4 @@
-"""The set-up's scripts and the Makefile: clear words when something is missing, no work twice, an honest exit status."""
+"""The scripts of the set-up and the Makefile: clear words, no work done twice, an honest exit status."""
 
 import os
 import re
