@@ -19,9 +19,10 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from minimoe.checkpoint_files import Checkpoint, CheckpointError, open_checkpoint
-from minimoe.checkpoint_fit import check_copies, check_counts, check_fit
+from minimoe.checkpoint_fit import check_copies, check_counts, check_fit, depth
 from minimoe.checkpoint_layout import BIAS, layer_entries, layout, shared_name
 from minimoe.checkpoint_write import write_folder
 from minimoe.config import ModelConfig
@@ -76,7 +77,10 @@ def load(folder, dtype: torch.dtype | None = None, device="cpu") -> Transformer:
     source = open_checkpoint(folder)
     config = _without_absent_mtp(source)
     dtype = _checked_dtype(source, config, dtype)
-    with torch.device("meta"):
+    if config.num_nextn_predict_layers != source.config.num_nextn_predict_layers:
+        said = f"num_nextn_predict_layers={source.config.num_nextn_predict_layers}, but the files hold no such layer"
+        warnings.warn(f"{source.folder}: {said}; loaded without MTP modules", stacklevel=2)
+    with torch.device("meta"), _Hollow():
         model = Transformer(config)
     _adopt(model, "", partial(_read, source, dtype=dtype, device=device))
     if config.tie_word_embeddings:
@@ -117,7 +121,7 @@ def load_layer(
     layers = config.num_hidden_layers + config.num_nextn_predict_layers
     if not 0 <= layer < layers:
         raise ValueError(f"layer={layer}: the config has layers 0 to {layers - 1}, MTP modules included")
-    with torch.device("meta"):
+    with torch.device("meta"), _Hollow():
         module = DecoderLayer(config, layer)
         if layer >= config.num_hidden_layers:
             module = MTPModule(config, module)
@@ -133,6 +137,16 @@ def load_layer(
     dtype = _float_dtype(dtype or DTYPES.get(stored, torch.bfloat16))
     _adopt(module, prefix, partial(_read, source, dtype=dtype, device=device))
     return module
+
+
+class _Hollow(TorchFunctionMode):
+    """Modules built inside draw no initial weights: a file has them, and without memory there is nothing to fill."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        # On device "meta" these would import 800 modules, which takes a second, and compute nothing.
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _checked_dtype(source: Checkpoint, config: ModelConfig, dtype: torch.dtype | None) -> torch.dtype:
@@ -153,16 +167,10 @@ def _float_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _without_absent_mtp(source: Checkpoint) -> ModelConfig:
-    """The folder's config; without MTP modules if the files hold none of their tensors."""
-    config, first = source.config, source.config.num_hidden_layers
-    numbers = range(first, first + config.num_nextn_predict_layers)
-    if not numbers or any(source.names(f"model.layers.{number}.") for number in numbers[:1000]):
-        return config
-    said = (
-        f"{source.folder}: num_nextn_predict_layers={config.num_nextn_predict_layers}, but the files hold no tensor of "
-    )
-    warnings.warn(f"{said}layer {first}: loaded without MTP modules", stacklevel=3)
-    return replace(config, num_nextn_predict_layers=0)
+    """The folder's config; without MTP modules if the files end with the trunk's last layer."""
+    config = source.config
+    announced = config.num_nextn_predict_layers
+    return replace(config, num_nextn_predict_layers=0 if depth(source) == config.num_hidden_layers else announced)
 
 
 def _read(source: Checkpoint, name: str, dtype: torch.dtype, device) -> torch.Tensor:

@@ -179,7 +179,7 @@ class Checkpoint:
             others = sorted(
                 p.name for p in self.folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
             )
-            note = f"; found {', '.join(others)}, which minimoe does not read" if others else ""
+            note = f"; found {', '.join(others)}, which minimoe does not open" if others else ""
             raise FileNotFoundError(f"no {SINGLE_NAME} and no {INDEX_NAME} in {self.folder}{note}")
 
     def _read_index(self, path: Path) -> dict[str, Path]:
@@ -254,17 +254,13 @@ class Checkpoint:
     @cached_property
     def block(self) -> tuple[int, int]:
         """The FP8 block size that config.json names; DeepSeek's 128 x 128 if it names none."""
-        path = self.folder / "config.json"
-        quantised = self.config.quantization_config if path.is_file() else None
-        size = quantised.get("weight_block_size", BLOCK) if isinstance(quantised, dict) else BLOCK
-        if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
-            raise CheckpointError(f"{path}: weight_block_size {size!r} is not two whole numbers above 0")
-        return tuple(size)
+        quantised = self.config.quantization_config if (self.folder / "config.json").is_file() else None
+        return tuple((quantised or {}).get("weight_block_size") or BLOCK)
 
     def read(self, name: str, dtype: torch.dtype | None = None, raw: bool = False) -> torch.Tensor:
         """One tensor, in memory of its own. FP8 weights come dequantised in float32, or as stored if `raw`.
 
-        `dtype=None` keeps the stored precision. Raises `CheckpointError` if the tensor or its scales are missing or broken.
+        `dtype=None` keeps the stored precision. Raises `CheckpointError` for a missing tensor and for missing scales.
         """
         stored = self.entry(name)
         if stored.dtype == "F8_E4M3" and not raw:

@@ -8,7 +8,6 @@ How the production version differs: transformers warns about missing and unexpec
 """
 
 import re
-from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -17,22 +16,27 @@ from minimoe.checkpoint_files import Checkpoint, CheckpointError
 from minimoe.checkpoint_layout import BIAS, LEFTOVER, SCALE, Entry, layout, shared_name
 from minimoe.config import ModelConfig
 
-__all__ = ["check_copies", "check_counts", "check_fit"]
+__all__ = ["check_copies", "check_counts", "check_fit", "depth"]
 
 FLOATS = ("F32", "BF16", "F16", "F64")
 SHOWN = 6  # problems listed in one message
 
 
+def depth(source: Checkpoint) -> int:
+    """How many layers the files hold, MTP modules included: one more than the highest layer number in a name."""
+    return 1 + max(
+        (int(m[1]) for name in source.names() if (m := re.match(r"model\.layers\.(\d+)\.", name))), default=-1
+    )
+
+
 def check_counts(source: Checkpoint, config: ModelConfig) -> None:
     """The files' layers and experts are as many as the config's: one sentence instead of a thousand missing names."""
-    layers = [int(m[1]) for name in source.names() if (m := re.match(r"model\.layers\.(\d+)\.", name))]
-    expected = config.num_hidden_layers + config.num_nextn_predict_layers
-    found = max(layers, default=-1) + 1
+    found, expected = depth(source), config.num_hidden_layers + config.num_nextn_predict_layers
     if found != expected:
-        raise CheckpointError(
-            f"{source.folder}: the files hold layers up to {found - 1}, expected {expected - 1} by num_hidden_layers="
-            f"{config.num_hidden_layers} and num_nextn_predict_layers={config.num_nextn_predict_layers}"
+        told = (
+            f"num_hidden_layers={config.num_hidden_layers}, num_nextn_predict_layers={config.num_nextn_predict_layers}"
         )
+        raise CheckpointError(f"{source.folder}: the files hold {found} layers, expected {expected} ({told})")
     experts = [int(m[1]) for name in source.names() if (m := re.search(r"\.mlp\.experts\.(\d+)\.", name))]
     expected = config.n_routed_experts if config.layer_is_moe(found - 1) else 0
     found = max(experts, default=-1) + 1
@@ -53,26 +57,20 @@ def check_fit(
     ]
     wanted = wanted | {name: entry for name, entry in _heads_of_tied(config).items() if name in names}
     problems += [problem for name in names if (problem := _unknown(source, wanted, name))]
-    announced, counted = _fp8_announced(source, config), Counter()
-    for name, entry in wanted.items():
-        if name in source:
-            stored = source.entry(name).dtype
-            problem = _misfit(source, name, entry, announced)
-            if problem is None and stored in FLOATS and not name.endswith(BIAS):
-                counted[stored] += 1
-                if len(counted) > 1 and not converting:
-                    problem = _found(
-                        source, name, f"dtype {stored}", f"{next(iter(counted))} like the others, or dtype="
-                    )
-            problems += [problem] if problem else []
-    quantisable = [name for name, entry in wanted.items() if entry.may_be_fp8 and name in source]
-    if announced and quantisable and not any(source.entry(name).dtype == "F8_E4M3" for name in quantisable):
-        problems.append("config.json announces FP8 weights (quantization_config), but none is stored as F8_E4M3")
+    dtypes = {name: source.entry(name).dtype for name in wanted if name in source}
+    problems += [problem for name in dtypes if (problem := _misfit(source, name, wanted[name]))]
+    problems += _fp8_unlike_config(config, [dtypes[name] for name in dtypes if wanted[name].may_be_fp8])
+    floats = [name for name, dtype in dtypes.items() if dtype in FLOATS and not name.endswith(BIAS)]
+    common = dtypes[floats[0]] if floats else None
+    for name in floats:
+        if dtypes[name] != common and not converting:
+            expected = f"{common} like {floats[0]!r}; load(..., dtype=) converts"
+            problems.append(_found(source, name, f"dtype {dtypes[name]}", expected))
     _raise(source, problems)
-    return next(iter(counted), None)
+    return common
 
 
-def _misfit(source: Checkpoint, name: str, entry: Entry, announced: bool) -> str | None:
+def _misfit(source: Checkpoint, name: str, entry: Entry) -> str | None:
     """What is wrong with the shape or dtype of one stored tensor, or None."""
     stored = source.entry(name)
     if stored.shape != entry.shape:
@@ -82,13 +80,24 @@ def _misfit(source: Checkpoint, name: str, entry: Entry, announced: bool) -> str
         return None if fits else _found(source, name, f"dtype {stored.dtype}", f"one of {', '.join(FLOATS)}")
     if not entry.may_be_fp8:
         return _found(source, name, "dtype F8_E4M3", "high precision: only attention and feed-forward matrices are FP8")
-    if not announced:
-        return _found(source, name, "dtype F8_E4M3", "no FP8: config.json has no quantization_config")
     try:
         source.scale_of(name)
     except CheckpointError as error:
         return str(error)
     return None
+
+
+def _fp8_unlike_config(config: ModelConfig, dtypes: list[str]) -> list[str]:
+    """Do `dtypes`, of the matrices that FP8 is for, agree with the config's `quantization_config`?"""
+    announced, found = config.quantization_config, dtypes.count("F8_E4M3")
+    if not announced:
+        return [f"config.json has no quantization_config, but {found} weights are F8_E4M3"] if found else []
+    method, kind = announced.get("quant_method"), announced.get("fmt", "e4m3")
+    if (method, kind) != ("fp8", "e4m3"):
+        return [f"quantization_config has quant_method={method!r}, fmt={kind!r}; minimoe reads 'fp8', 'e4m3'"]
+    if dtypes and not found:
+        return [f"quantization_config announces FP8, but of {len(dtypes)} weights that could be none is F8_E4M3"]
+    return []
 
 
 def _heads_of_tied(config: ModelConfig) -> dict[str, Entry]:
@@ -114,20 +123,6 @@ def _found(source: Checkpoint, name: str, found: str, expected: str) -> str:
     return f"tensor {name!r} in {source.entry(name).file}: found {found}, expected {expected}"
 
 
-def _fp8_announced(source: Checkpoint, config: ModelConfig) -> bool:
-    """Whether the config says FP8; raises for a quantisation that minimoe does not read."""
-    quantised = config.quantization_config
-    if not quantised:
-        return False
-    if not isinstance(quantised, dict):
-        raise CheckpointError(f"{source.folder}: quantization_config {quantised!r} is not an object")
-    method, kind = quantised.get("quant_method"), quantised.get("fmt", "e4m3")
-    if (method, kind) != ("fp8", "e4m3"):
-        found = f"quantization_config has quant_method={method!r}, fmt={kind!r}"
-        raise CheckpointError(f"{source.folder}: {found}; minimoe reads 'fp8', 'e4m3'")
-    return True
-
-
 def check_copies(source: Checkpoint, config: ModelConfig) -> None:
     """The files' copies of embedding and head (in MTP modules; tied heads) hold the same bytes as the originals."""
     problems = []
@@ -148,4 +143,5 @@ def _raise(source: Checkpoint, problems: list[str]) -> None:
         return
     more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
     lines = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-    raise CheckpointError(f"{source.folder} does not fit ({len(problems)}):{lines}{more}")
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    raise CheckpointError(f"{source.folder} cannot be loaded, {count}:{lines}{more}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from minimoe.checkpoint_layout import BIAS, DTYPE_BYTES, layer_entries, layout, shared_name
 from minimoe.config import KIMI_K2, MOONLIGHT, NANO, PRESETS, V2, V2_LITE, V3
 from minimoe.model.transformer import Transformer

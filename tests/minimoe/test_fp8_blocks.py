@@ -1,9 +1,10 @@
-"""FP8 blocks: the scales cover the edges, the multiplication is exact, the error is what three bits of mantissa allow."""
+"""FP8 blocks: scales cover the edges, the multiplication is exact, the error is what three bits of mantissa allow."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from minimoe.fp8_blocks import FP8_MAX, blocks, dequantise, quantise
 
 SIDES = st.sampled_from([1, 3, 127, 128, 129, 200, 256, 300])
