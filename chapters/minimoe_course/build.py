@@ -59,12 +59,17 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    # No folder of kernel specs is searched: a "python3" that the user has registered for another environment would win.
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    class ThisPython(AsyncKernelManager):
+        """Finds no kernel but this Python's: a "python3" that the user registered for another environment would win."""
+
+        def _kernel_spec_manager_default(self):
+            return KernelSpecManager(kernel_dirs=[])
+
     client = NotebookClient(
         notebook,
-        km=kernel,
         timeout=300,
+        kernel_name="python3",
+        kernel_manager_class=ThisPython,
         store_widget_state=False,
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = ["GREY", "OKABE_ITO", "STYLE", "bars", "blank", "heatmap", "lines"]
 
@@ -108,13 +109,11 @@ def heatmap(
     limits = {"vmin": -reach, "vmax": reach, "cmap": "RdBu_r"} if signed else {"cmap": "viridis"}
     image = axes.imshow(z, aspect="auto", interpolation="nearest", **limits)
     figure.colorbar(image, ax=axes, label=unit, shrink=0.9)
-    if xticks is not None:
-        axes.set_xticks(
-            range(len(xticks)),
-            xticks,
-            rotation=45 if max(map(len, xticks)) > 3 else 0,
-            ha="right" if max(map(len, xticks)) > 3 else "center",
-        )
-    if yticks is not None:
-        axes.set_yticks(range(len(yticks)), yticks)
+    for axis, names in ((axes.xaxis, xticks), (axes.yaxis, yticks)):
+        if names is None:
+            axis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            axis.set_ticks(range(len(names)), names)
+    if xticks is not None and max(map(len, xticks)) > 3:
+        axes.tick_params(axis="x", labelrotation=45)
     return figure

@@ -91,3 +91,11 @@ def test_a_missing_alt_text_or_something_that_is_no_picture_is_refused(monkeypat
         shown(monkeypatch, "a picture")
     with pytest.raises(ValueError, match="bytes of a PNG"):
         shown(monkeypatch, Explorer(b"GIF89a"))
+
+
+def test_rows_and_columns_of_a_heat_map_are_whole_numbers_or_names():
+    z = np.arange(6.0).reshape(2, 3)
+    (axes, _) = heatmap(z, "t", "x", "y").axes
+    assert all(float(tick).is_integer() for tick in [*axes.get_xticks(), *axes.get_yticks()])
+    (axes, _) = heatmap(z, "t", "x", "y", xticks=["the", "cat", "sat"], yticks=["0", "1"]).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["the", "cat", "sat"]
