@@ -1,6 +1,7 @@
 """Everything two models must agree in, computed from each, and how far apart two such results are."""
 
 import torch
+from model_draws import clear_pair
 from official_models import exactly, official, official_gradients
 
 from minimoe.inference.cache import Cache
@@ -62,6 +63,18 @@ def distance(mine: dict, theirs: dict) -> dict[str, float]:
             if difference:
                 worst[part] = max(worst[part], difference / max(sizes[name], floor))
     return worst
+
+
+def measure(case) -> dict[str, dict[str, float]]:
+    """`distance` of our results to the official ones in both dtypes, and `noise`: of the official float32 to float64."""
+    ids_BT, labels_BT = tokens_and_labels(case.config, case.seed, case.batch, case.length)
+    ours, exact = clear_pair(case.config, case.seed, ids_BT, case.bias_shift)
+    truth, theirs = official_results(exact, ids_BT, labels_BT), official_results(ours, ids_BT, labels_BT)
+    return {
+        "float64": distance(results(exact, ids_BT, labels_BT), truth),
+        "float32": distance(results(ours, ids_BT, labels_BT), theirs),
+        "noise": distance(theirs, truth),
+    }
 
 
 def in_steps(ids_BT):

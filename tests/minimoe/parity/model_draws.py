@@ -133,24 +133,29 @@ def fields_apart(one: minimoe.ModelConfig, other: minimoe.ModelConfig) -> int:
 def draws(configs, count: int) -> list[Draw]:
     """`count` draws of hypothesis, the same in every run, any two of them different in at least `APART` fields.
 
-    Left alone, hypothesis returns again and again to an example with one thing changed, which is right for hunting down a
-    failure and wrong for a sample.
+    Left alone, hypothesis returns again and again to an example with one thing changed, which is right for hunting down
+    a failure and wrong for a sample.
     """
-    cases = st.builds(
-        Draw, configs, st.integers(0, 10**6), st.sampled_from([0.0, -1.5]), st.integers(1, 3), st.integers(2, 11)
-    )
+    shifts, rows, lengths = st.sampled_from([0.0, -1.5]), st.integers(1, 3), st.integers(2, 11)
+    cases = st.builds(Draw, configs, st.integers(0, 10**6), shifts, rows, lengths)
     found = []
-    checks = list(HealthCheck)
+    profile = {"derandomize": True, "phases": [Phase.generate], "suppress_health_check": list(HealthCheck)}
 
-    @settings(max_examples=EXAMPLES, derandomize=True, phases=[Phase.generate], suppress_health_check=checks)
+    @settings(max_examples=EXAMPLES, **profile)
     @given(cases)
     def collect(case):
-        if len(found) < count and all(fields_apart(case.config, o.config) >= APART for o in found):
+        if len(found) < count and all(fields_apart(case.config, other.config) >= APART for other in found):
             found.append(case)
 
     collect()
     assert len(found) == count, f"hypothesis drew {len(found)} different configurations instead of {count}"
     return found
+
+
+def sample() -> dict[str, Draw]:
+    """The configurations on which the two models are compared, by name."""
+    named = {f"v3-{i}": case for i, case in enumerate(draws(v3_configs(), 40))}
+    return named | {f"v2-{i}": case for i, case in enumerate(draws(v2_configs(), 30))}
 
 
 def randomise(model: minimoe.Transformer, seed: int, bias_shift: float = 0.0) -> None:
