@@ -83,7 +83,7 @@ def _add_train(commands) -> None:
     train.add_argument("--text", metavar="FILE", help="the text to learn (default: the course's WordNet definitions)")
     length = train.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
-    length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of training")
+    length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of CPU time (default: 60)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and data order (default: 0)")
     train.set_defaults(run=_train)
 
@@ -110,9 +110,9 @@ def _count(arguments) -> None:
 
 
 def _train(arguments) -> None:
-    from minimoe.training.command import train
+    from minimoe.cli_train import run
 
-    train(
+    run(
         find_config(arguments.config),
         arguments.out,
         text_file=arguments.text,
@@ -173,4 +173,6 @@ class _Printer:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -26,6 +26,7 @@ from minimoe.accounting.caching import (
 )
 from minimoe.accounting.compute import Flops, absorb_pays_below, decode_flops, flops
 from minimoe.accounting.cost import (
+    H800_BF16_FLOPS,
     V3_TRAINING_GPU_HOURS,
     days,
     dollars,
@@ -34,9 +35,10 @@ from minimoe.accounting.cost import (
     price_reduction,
     tokens_per_second_per_gpu,
 )
-from minimoe.accounting.weights import Activated, Layer, Parameters, Stored, parameters, stored
+from minimoe.accounting.weights import Activated, Layer, Parameters, Stored, experts_touched, parameters, stored
 
 __all__ = [
+    "H800_BF16_FLOPS",
     "V3_TRAINING_GPU_HOURS",
     "Activated",
     "Flops",
@@ -49,6 +51,7 @@ __all__ = [
     "days",
     "decode_flops",
     "dollars",
+    "experts_touched",
     "flops",
     "gpu_hours",
     "gqa_elements",

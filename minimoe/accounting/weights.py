@@ -20,7 +20,7 @@ from math import prod
 
 from minimoe.config import ModelConfig
 
-__all__ = ["Activated", "Layer", "Parameters", "Stored", "parameters", "stored"]
+__all__ = ["Activated", "Layer", "Parameters", "Stored", "experts_touched", "parameters", "stored"]
 
 DTYPE_BYTES = {"F8_E4M3": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 PARTS = ("embedding", "attention", "indexer", "dense", "shared", "routed", "router", "norms", "mtp", "head")
@@ -32,7 +32,7 @@ Shape = tuple[int, int]
 class Activated:
     """Parameters that work on one token, under the three conventions in print.
 
-    DeepSeek's 37B is `with_head`; Moonlight's 2.24B is `with_neither`; Kimi-K2's 32B is near `with_embedding_and_head`.
+    DeepSeek's 37B and Kimi-K2's 32B are `with_head` (36.6 and 31.7), Moonlight's 2.24B is `with_neither`.
     """
 
     with_embedding_and_head: int
@@ -120,6 +120,23 @@ class Stored:
     def bytes(self) -> int:
         """Bytes of all tensors (file headers excluded)."""
         return sum(DTYPE_BYTES[dtype] * count for dtype, count in self.elements.items())
+
+
+def experts_touched(n_routed_experts: int, num_experts_per_tok: int, tokens: int) -> float:
+    """How many of a layer's E experts a batch of tokens needs, on average, if every token draws K of them at random.
+
+        E (1 - (1 - K/E)^tokens)
+
+    The insight: K/E of the experts is what one token needs. A batch soon needs them all, so sparsity saves arithmetic
+    at every batch size and memory traffic only at small ones. Real routers are not uniform and touch fewer.
+
+    Raises `ValueError` for K outside 1..E or negative tokens. Chapter 00.
+    """
+    if not 1 <= num_experts_per_tok <= n_routed_experts:
+        raise ValueError(f"num_experts_per_tok={num_experts_per_tok} is not in 1..n_routed_experts={n_routed_experts}")
+    if tokens < 0:
+        raise ValueError(f"tokens={tokens} must be 0 or more")
+    return n_routed_experts * (1 - (1 - num_experts_per_tok / n_routed_experts) ** tokens)
 
 
 def parameters(config: ModelConfig) -> Parameters:
