@@ -162,7 +162,7 @@ show(lines({f"head {h}": (distance, scores) for h, scores in enumerate(position_
 # ### Exercise: the bill
 # ●○○○○ · 4 min · the number that decides how many conversations fit on a GPU.
 #
-# How many KB (of 1000 bytes) does one token leave in the cache? Each of `layers` layers keeps the latent and the rotary key.
+# How many KB (of 1000 bytes) does one token leave in the cache? Each of $L$ layers keeps the latent and the rotary key: $L\,(C + R)$ numbers.
 # By hand: one layer, a latent of 2, a rotary key of 1, four heads, two bytes a number: 3 numbers, 0.006 KB.
 
 # %% tags=["exercise"]
@@ -339,7 +339,7 @@ print(f"time of expanded MLA / absorbed, at 4,096 tokens: {curves['MLA, expanded
 # ●●○○○ · 6 min · it decides which path your model takes for a prompt, for a drafted token, and for the next one.
 #
 # A call adds $T$ new tokens to a long cache. Per cached token and head, expanding costs $C(N + W)$ once and $N + R + W$ for each new token; absorbing costs $2C + R$ for each new token. For which $T$ are they equal?
-# By hand: $C=4$, $N=W=2$: $16 + T(4 + R) = T(8 + R)$, so $T = 4$.
+# By hand: $C=6$, $N=W=2$: $24 + T(4 + R) = T(12 + R)$, so $T = 3$.
 
 # %% tags=["exercise"]
 def crossover(C, N, W):

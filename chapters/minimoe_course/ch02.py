@@ -186,7 +186,7 @@ ABSORBED = Exercise(
 
 
 def _crossover_inputs(g: torch.Generator):
-    yield {"C": 4, "N": 2, "W": 2}
+    yield {"C": 6, "N": 2, "W": 2}
     yield {"C": 512, "N": 128, "W": 128}
     yield {"C": 32, "N": 16, "W": 24}
 

@@ -31,7 +31,7 @@ def probabilities(logits_MV, temperature: float, top_k: int | None = None, top_p
     probs_MV = (logits_MV.double() / temperature).softmax(-1)
     if top_k is None and top_p is None:
         return probs_MV
-    sorted_MV, order_MV = probs_MV.sort(-1, descending=True, stable=True)
+    sorted_MV, order_MV = probs_MV.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         sorted_MV[:, top_k:] = 0.0
         sorted_MV /= sorted_MV.sum(-1, keepdim=True)

@@ -1,0 +1,373 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 00 A 671-billion-parameter model on your laptop
+#
+# By the end you have counted every parameter of DeepSeek-V3, know which of them work on a word, and have watched a small model of the same shape, trained on two processor cores, route your own sentence.
+#
+# 35 minutes. Prerequisites: Python, and having seen a neural network layer once.
+#
+# You will be able to
+# - say where "671B", "37B" and "685B" come from, and which of them you would have to download
+# - tell what of the public story about DeepSeek can be recomputed, and what cannot be known from outside
+# - read a routing map: which experts a token was sent to, and with which weights
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe import accounting
+from minimoe_course import *
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 671 billion parameters, 37 billion used. Which 37?
+#
+# In January 2025 a Chinese laboratory's model moved stock markets. The reports said that it had 671 billion parameters but used 37 billion for each word, had been trained for 5.6 million dollars, and was sold 96% cheaper than its rival.
+#
+# Every one of these numbers can be recomputed from public files, in a minute, without the model. Start with the one that sounds like a trick: how can a model have 671 billion numbers and use 37 billion of them?
+
+# %% [markdown] tags=["by-hand"]
+# ## Two words, four experts
+#
+# A layer of DeepSeek-V3 has many small feed-forward networks, the **experts**, and a **router** that gives each of them a score for each token (a token is a word or a piece of one). Here are two tokens and four experts. Each token may use two.
+
+# %% tags=["by-hand", "nbval-check-output"]
+scores_ME = torch.tensor([[0.9, 0.8, 0.3, 0.2],     # the first token's score for each expert
+                          [0.1, 0.7, 0.6, 0.2]])    # the second token's
+for token, scores_E in enumerate(scores_ME):
+    best, chosen = scores_E.topk(2)
+    gates = best / best.sum()
+    print(f"token {token}: experts {chosen.tolist()}, gates {[round(g, 3) for g in gates.tolist()]}")
+
+# %% [markdown]
+# Each token was sent to its two best experts. Their outputs are added, weighted by the **gates**, which are the two scores divided by their sum. Expert 3 was stored in memory and did nothing. That is all the trick there is: *stored* and *used* are different numbers.
+
+# %% [markdown] tags=["beat"]
+# ## Open the file, count
+#
+# A model of this family is fixed by about thirty numbers in a file called `config.json`. This is the part of V3's that sets its size.
+
+# %%
+c = minimoe.V3
+for name in ("hidden_size", "num_hidden_layers", "first_k_dense_replace", "moe_intermediate_size", "n_routed_experts", "n_shared_experts", "num_experts_per_tok"):
+    print(f"{name:24} {getattr(c, name):>6,}")
+
+# %% [markdown]
+# So: 61 layers, of which all but the first 3 have 256 routed experts and 1 **shared** expert that serves every token. A token goes to 8 of the 256.
+#
+# One expert is a feed-forward block with three matrices of 7,168 × 2,048. Before you run the next cell, estimate: which share of the 671 billion sits in routed experts?
+
+# %%
+count = accounting.parameters(minimoe.V3)
+guess("00.share", "Which share of V3's parameters sits in routed experts?", count.parts["routed"] / count.total * 100, unit="%")
+
+# %%
+billions = {part: n / 1e9 for part, n in count.parts.items() if part != "mtp"}
+print(f"all parameters: {count.total:,}")
+show(bars(billions, "Nearly all of V3 is routed experts", "parameters (billions)"),
+    alt="One long bar for the routed experts, 654 billion; attention is 11.4 billion and every other component is below 3 billion.")
+
+# %% [markdown]
+# ### Exercise: the experts of one layer
+# ●○○○○ · 5 min · the two numbers whose ratio made the model famous.
+#
+# One expert has $3\, d f$ parameters ($d$ = `hidden`, $f$ = `width`). A layer stores `routed` + `shared` experts; a token uses `chosen` + `shared`.
+# Return both counts. By hand: $d=2$, $f=4$, 3 routed, 1 shared, 2 chosen: $24 \cdot 4 = 96$ and $24 \cdot 3 = 72$.
+
+# %% tags=["exercise"]
+def expert_parameters(hidden, width, routed, shared, chosen):
+    ...  # your code: return all_parameters, working_parameters
+
+expert_parameters = check("00.expert_parameters", expert_parameters)
+stored, used = expert_parameters(7168, 2048, 256, 1, 8)
+print(f"one layer of V3: {stored / 1e9:.2f} billion stored, {used / 1e9:.3f} billion used on a token")
+
+# %%
+hints("00.expert_parameters")
+
+# %% [markdown] tags=["beat"]
+# ## Which 37?
+#
+# For one token, keep everything except the 248 experts of each layer that it was not sent to. It is a different 37 billion for every token, and for every layer. What does the sum give?
+
+# %% tags=["nbval-check-output"]
+working = count.activated
+print(f"everything a token meets:   {working.with_embedding_and_head / 1e9:.2f} billion")
+print(f"without the input table:    {working.with_head / 1e9:.2f} billion")
+print(f"without the output as well: {working.with_neither / 1e9:.2f} billion")
+
+# %% [markdown]
+# Three honest answers. The input embedding is a table from which a token takes one row of 129,280, so DeepSeek leaves it out and says 37. Moonlight, a model of the same family, leaves out the output too. Comparing two models' "active parameters" means asking which of the three was printed.
+#
+# And the download page says 685B. That file also holds a small module that predicts the token after the next, with copies of two tables, and one scale for each block of 128 × 128 numbers stored in 8 bits:
+
+# %% tags=["nbval-check-output"]
+file = accounting.stored(minimoe.V3)
+print(f"main model {count.total:,} + prediction module {count.mtp:,}")
+print(f"+ two copied tables {count.embedding + count.head:,} + scales {file.scales:,}")
+print(f"= {file.total:,} numbers in {file.bytes / 1e9:.1f} GB")
+
+# %% [markdown] tags=["beat"]
+# ## The story, claim by claim
+#
+# This is how newspapers told it in February 2025, and what you will be able to check. "Later" marks chapters that are being written.
+#
+# | as told | what can be checked | where |
+# |---|---|---|
+# | "a fraction of the cost", $5.6 million | GPU-hours × rental price of the final run; not research, data, staff or failed runs | below |
+# | "2,000 GPUs for training" | 2,048 H800; GPU-hours ÷ GPUs = days | below |
+# | "96% lower operational costs" | the ratio of two *list prices* for output tokens: $2.19 and $60 a million. A price is not a cost | below |
+# | "specialised experts who step in only when needed" | 37 of 671 billion a token: yes. Specialised in what? | here, later |
+# | "comparable performance" | the published tables; what one sampled answer and a majority of 64 answers each mean | later |
+# | V3 as the *newer* model, after R1 | the order is reversed: V3 is of December 2024, R1 of January 2025 was trained from V3's base | dates of the two papers |
+# | "open source" | weights and inference code are open; training data and training code are not | licences |
+# | "bigger is no longer better" | loss per FLOP, per second and per byte at our scale, including where it fails | later |
+# | energy, sustainability | GPU-hours × power is a range with assumptions; it cannot be verified from outside | cannot |
+# | freely modifiable, hence exploitable | R1's own safety evaluation, with and without its risk control | later |
+#
+# Three of them take one line each.
+
+# %% tags=["nbval-check-output"]
+hours = accounting.V3_TRAINING_GPU_HOURS
+print("GPU-hours:", ", ".join(f"{stage} {h:,}" for stage, h in hours.items()), "->", f"{sum(hours.values()):,}")
+print(f"rent at $2 an hour: ${accounting.dollars(sum(hours.values())) / 1e6:.3f} million")
+print(f"pre-training on 2,048 GPUs: {accounting.days(hours['pre-training'], 2048):.1f} days")
+print(f"$2.19 against $60 a million output tokens: {accounting.price_reduction(2.19, 60.0):.2%} lower")
+
+# %% [markdown]
+# The arithmetic holds. Whether the GPU-hours are true cannot be recomputed, but they can be cross-checked: together with 14.8 trillion tokens they imply a speed for each GPU, and the speed implies a share of the GPU's peak.
+
+# %%
+speed = accounting.tokens_per_second_per_gpu(14.8e12, hours["pre-training"])
+share = accounting.mfu(accounting.flops(minimoe.V3, 4096).training, speed)
+guess("00.mfu", "14.8 trillion tokens in 2.664 million GPU-hours: which share of the GPUs' bfloat16 peak is that?", share * 100, unit="%")
+
+# %% [markdown]
+# A little under 40% of the peak is what well-run clusters reach, so the claim is plausible. 90% would have been a lie, 4% a waste. R1's own training came on top: 147,000 GPU-hours, $294,000 at the same price (Nature, 2025).
+#
+# ### Exercise: the rent
+# ●○○○○ · 3 min · so that no headline about training costs catches you unprepared.
+#
+# Return (days, dollars): $\text{days} = \text{GPU-hours} / \text{GPUs} / 24$ and $\text{dollars} = \text{GPU-hours} \times \text{price}$.
+# By hand: 48 GPU-hours on 2 GPUs at $3: one day, $144.
+
+# %% tags=["exercise"]
+def rent(gpu_hours, gpus, price):
+    ...  # your code: return days, dollars
+
+rent = check("00.rent", rent)
+r1_days, r1_dollars = rent(147_000, 512, 2.0)
+print(f"R1, on 512 GPUs: {r1_days:.0f} days, ${r1_dollars:,.0f}")
+
+# %%
+hints("00.rent")
+
+# %% [markdown] tags=["beat"]
+# ## The same model, small
+#
+# Nobody runs 689 GB on a laptop. But nothing in the architecture needs that size. `data/nano` is a model with all of V3's parts (compressed attention, a dense first layer, routed and shared experts with a balancing bias, a module that predicts two tokens ahead), trained for two minutes on one processor core, on the definitions of a dictionary.
+
+# %%
+from minimoe.tokenizer import Tokenizer
+
+model, tokenizer = minimoe.load(data_path("nano")), Tokenizer.load(data_path("nano"))
+small = accounting.parameters(model.config)
+print(f"{small.total:,} parameters, {small.activated.with_head:,} for a token")
+prompt = "river (noun):"
+result = minimoe.generate(model, [tokenizer.encode(prompt)], max_new_tokens=40, temperature=0.6, top_p=0.9, seed=1)
+print(prompt + tokenizer.decode(result.tokens[0]))
+
+# %% [markdown]
+# It has learned what a definition looks like and not much about rivers; two minutes are two minutes. What matters here is that you can look inside. One pass over a sentence gives, for every layer, the scores, the chosen experts and the gates:
+
+# %%
+text = "dog (noun): a small animal that lives with people"
+ids_BT = torch.tensor([tokenizer.encode(text)])
+out = model(ids_BT)
+routing = out.routing[2]
+for position in range(4):
+    experts = ", ".join(f"{e} ({g:.2f})" for e, g in zip(routing.chosen_MK[position].tolist(), routing.gates_MK[position].tolist()))
+    print(f"{tokenizer.decode([ids_BT[0, position].item()])!r:10} -> experts {experts}")
+
+# %% [markdown]
+# The gates of a token add up to 2.5, not to 1: V3 multiplies them by a constant, `routed_scaling_factor`, and so does this model.
+#
+# While it writes, the model remembers each past token. V3's attention stores one short vector for all heads instead of a key and a value for each (chapter 02). What a token leaves behind, at two bytes a number:
+
+# %% tags=["nbval-check-output"]
+for name, m in (("nano", model.config), ("DeepSeek-V3", minimoe.V3)):
+    print(f"{name:12} {accounting.cache_elements(m):>7,} numbers, {accounting.cache_bytes(m):>7,} bytes a token")
+
+# %% [markdown] tags=["beat"]
+# ## One expert is overworked
+#
+# Nothing so far stops the router from sending everything to the same few experts. V3's answer is a **bias** for each expert. Four experts again; a token's scores are 0.9, 0.8, 0.3, 0.2, and two may serve it. Expert 0 has been overworked for the last hundred steps, so we push its bias down to -0.7.
+#
+# Which two serve the token now? And what are the gates? Write both down before you run the cell.
+
+# %% tags=["nbval-check-output"]
+scores_E, bias_E = torch.tensor([0.9, 0.8, 0.3, 0.2]), torch.tensor([-0.7, 0.0, 0.0, 0.0])
+chosen = (scores_E + bias_E).topk(2).indices
+gates = scores_E[chosen] / scores_E[chosen].sum()
+print("experts", chosen.tolist(), "gates", [round(g, 3) for g in gates.tolist()])
+
+# %% [markdown]
+# The choice changed: 1 and 2. The gates are made of the plain scores, 0.8 and 0.3. Had the bias entered them, balancing would have changed what the layer computes, and training would have pushed back. A widely used inference engine shipped exactly that mistake at first.
+#
+# ### Exercise: choose without cheating
+# ●●○○○ · 8 min · the one line of V3's router that is most often written wrong.
+#
+# Choose the $K$ experts with the largest $s_i + b_i$; return their ids and the gates $g_i = s_i / \sum_{j\,\text{chosen}} s_j$.
+# By hand: the cell above.
+
+# %% tags=["exercise"]
+def choose_experts(scores_E, bias_E, K):
+    ...  # your code: return chosen_K, gates_K
+
+choose_experts = check("00.choose_experts", choose_experts)
+
+# %%
+hints("00.choose_experts")
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# Type a sentence of your own and see where its tokens go. Rows are experts' work, columns are tokens; the bars show how evenly the experts are used.
+# **Try first:** switch the bias off and watch **MaxVio**, which says how far the busiest expert is above the average (0 is perfectly even).
+
+# %% tags=["play"]
+from minimoe_widgets import RoutingExplorer
+
+explorer = RoutingExplorer(model, tokenizer, text=text)
+show(explorer, alt=explorer.alt_text())
+
+# %% [markdown]
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real", "nbval-check-output"]
+v3 = minimoe.V3
+def row(what, value, source):
+    return what, value(model.config), value(v3), source
+compare_table([
+    row("parameters", lambda m: accounting.parameters(m).total, "computed from config.json"),
+    row("... used on a token (with head)", lambda m: accounting.parameters(m).activated.with_head, "computed; arXiv 2412.19437 says 37B"),
+    row("share used", lambda m: f"{accounting.parameters(m).activated.with_head / accounting.parameters(m).total:.1%}", "computed"),
+    row("layers, of which dense", lambda m: f"{m.num_hidden_layers}, {m.first_k_dense_replace}", "arXiv 2412.19437 section 4.2"),
+    row("routed experts, chosen", lambda m: f"{m.n_routed_experts}, {m.num_experts_per_tok}", "arXiv 2412.19437 section 4.2"),
+    row("groups, kept", lambda m: f"{m.n_group}, {m.topk_group}", "arXiv 2412.19437 section 4.2"),
+    row("cache, bytes a token", accounting.cache_bytes, "computed; arXiv 2505.09343 table 1"),
+], ours="nano")
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# A token uses 8 of 256 experts, so its arithmetic is that of a 37-billion model. Memory is another matter. All 671 billion must be *stored*, and what must be *read* for a step depends on how many tokens share it: the next token goes to other experts. If tokens chose at random, how many of the 256 experts of a layer would 64 tokens need?
+
+# %%
+guess("00.touched", "64 tokens, each sent to 8 of 256 experts at random: how many different experts are needed, on average?", accounting.experts_touched(256, 8, 64))
+
+# %% [markdown]
+# ### Exercise: how many experts does a batch need?
+# ●●○○○ · 6 min · it explains why V3 is cheap to serve for thousands of users at once and expensive for one.
+#
+# Each of `tokens` tokens draws $K$ of $E$ experts at random. One expert is missed by one token with probability $1 - K/E$. Return the expected number of experts that are used at least once: $E\,(1 - (1 - K/E)^{\text{tokens}})$.
+# By hand: $E=4$, $K=2$, two tokens: $4 \cdot (1 - 0.25) = 3$.
+
+# %% tags=["exercise"]
+def touched(E, K, tokens):
+    ...  # your code
+
+touched = check("00.touched", touched)
+
+# %%
+hints("00.touched")
+
+# %% [markdown]
+# Real routers do not choose at random. Count it on the small model: the first tokens of a text from the corpus it did not see in training, in one of its layers.
+
+# %% tags=["when-it-pays"]
+sample = (data_path("wordnet") / "wordnet.txt").read_text()[-4000:]
+ids = tokenizer.encode(sample)[:256]
+E, K = model.config.n_routed_experts, model.config.num_experts_per_tok
+chosen_MK = model(torch.tensor([ids])).routing[2].chosen_MK
+tokens = [1, 2, 4, 8, 16, 32, 64]
+batches = torch.randperm(len(ids))[:64]
+used = [len(set(chosen_MK[batches[:n]].flatten().tolist())) for n in tokens]
+show(lines({"nano, measured": (tokens, used), "random choice": (tokens, [touched(E, K, n) for n in tokens])},
+    "A few tokens suffice to need nearly every expert", "tokens in the batch", f"experts needed, of {E}", grey=["random choice"], log="x"),
+    alt="Both curves rise from 4 experts for one token to nearly all 16 within a few dozen tokens.")
+
+# %% [markdown]
+# So the idea pays in arithmetic always, in memory traffic only when few tokens share a step, and in memory never: a mixture of experts of 671 billion parameters takes the memory of 671 billion parameters. Someone who runs it for one user on one machine pays for 671 and uses 37. Someone who serves thousands spreads the experts over dozens of GPUs and keeps all of them busy. DeepSeek's own service decodes on 144 GPUs at a time (open-infra-index, day 6).
+
+# %% tags=["nbval-check-output"]
+receipt([
+    ("V3, all parameters", count.total, "asserted by tests/minimoe/accounting/test_weights.py"),
+    ("V3, used on a token (with head)", working.with_head, "asserted by tests/minimoe/accounting/test_weights.py"),
+    ("rent of the final run, dollars", 5_576_000, "source: arXiv 2412.19437 table 1; recomputed above"),
+    ("R1's training, dollars", 294_000, "source: Guo et al., Nature 645 (2025), supplement table 7"),
+    ("experts needed by 64 tokens at random", round(accounting.experts_touched(256, 8, 64), 1), "computed"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. A colleague says: "37B active, so it fits on a GPU with 80 GB." What is wrong?
+#
+# <details><summary>Answer</summary>
+#
+# Which 37 is known only after routing, layer by layer, and changes with every token. All 671 billion must be within reach: about 689 GB in the released 8-bit format.
+#
+# </details>
+#
+# 2. If V3 had 512 routed experts and still chose 8, what would happen to 671B and to 37B?
+#
+# <details><summary>Answer</summary>
+#
+# The routed experts would double to about 1,308 billion; the parameters used on a token would grow by the router's rows alone (256 × 7,168 for each of 58 layers, 0.1 billion).
+#
+# </details>
+#
+# 3. "96% cheaper": cheaper than what, for whom?
+#
+# <details><summary>Answer</summary>
+#
+# The list price of a million output tokens, against one competitor's list price, for customers. It says nothing about what either spends.
+#
+# </details>
+#
+# 4. Break it: what would you see in the routing map if all biases were set to a large negative number for the experts of one group?
+#
+# <details><summary>Answer</summary>
+#
+# No token would choose them; the others would share the work, and MaxVio would rise. The gates of the chosen would still add up to the same constant.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - V3 stores 671 billion parameters, nearly all in routed experts, and uses 37 billion on a token: a different set for each token and layer.
+# - The public numbers on size, price and time can be recomputed; GPU-hours can only be checked for consistency.
+# - Sparsity saves arithmetic at every batch size, memory traffic at small ones, memory never.
+#
+# ## Sources
+# DeepSeek-V3, arXiv 2412.19437 (sections 2 and 4.2, table 1); DeepSeek-R1, arXiv 2501.12948 and Nature 645 (2025); Insights into DeepSeek-V3, arXiv 2505.09343; deepseek-ai/open-infra-index, day 6; list prices of January 2025 ($2.19 for R1, $60 for o1, a million output tokens). The bias that leaked into the gates: vllm-project/vllm, pull request 12002.
+#
+# ## Next
+#
+# | chapter | | minutes |
+# |---|---|---|
+# | 00 | A 671-billion-parameter model on your laptop | 35 |
+# | 01 | The transformer you already half know | 45 |
+# | 02 | MLA: attention compression | 40 |
+# | later | the experts, balancing, predicting two tokens, long context, pretraining; then R1: policy gradients, R1-Zero, the four stages, distillation, safety; then the GPU kernels and FP8 | |
