@@ -100,7 +100,9 @@ def load_into(model: Transformer, folder) -> None:
     config = replace(model.config, quantization_config=source.config.quantization_config)
     _checked_dtype(source, config, model.dtype)
     current = model.state_dict()
-    state = {name: source.read(shared_name(config, name)).to(tensor) for name, tensor in current.items()}
+    state = {
+        name: source.read(shared_name(config, name), tensor.dtype).to(tensor.device) for name, tensor in current.items()
+    }
     model.load_state_dict(state)
 
 
@@ -175,7 +177,7 @@ def _without_absent_mtp(source: Checkpoint) -> ModelConfig:
 
 def _read(source: Checkpoint, name: str, dtype: torch.dtype, device) -> torch.Tensor:
     kept = torch.float32 if name.endswith(BIAS) else dtype
-    return source.read(shared_name(source.config, name)).to(device=device, dtype=kept)
+    return source.read(shared_name(source.config, name), kept).to(device)
 
 
 def _adopt(module: nn.Module, prefix: str, read) -> None:

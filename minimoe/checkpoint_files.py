@@ -265,9 +265,8 @@ class Checkpoint:
         stored = self.entry(name)
         if stored.dtype == "F8_E4M3" and not raw:
             self.scale_of(name)
-            value = dequantise(self._data(name), self._data(name + SCALE), self.block)
-        else:
-            value = self._data(name).clone()
+            return dequantise(self._data(name), self._data(name + SCALE), self.block, dtype or torch.float32)
+        value = self._data(name).clone()
         return value if dtype is None else value.to(dtype)
 
     def _data(self, name: str) -> torch.Tensor:

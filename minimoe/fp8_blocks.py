@@ -31,22 +31,31 @@ def _spread(scale_IJ: torch.Tensor, rows: int, columns: int, block: tuple[int, i
     return tall.repeat_interleave(block[1], dim=1)[:, :columns]
 
 
-def dequantise(fp8_XY: torch.Tensor, scale_IJ: torch.Tensor, block: tuple[int, int] = BLOCK) -> torch.Tensor:
-    """The matrix that an FP8 matrix and its scales stand for, in float32.
+def dequantise(
+    fp8_XY: torch.Tensor,
+    scale_IJ: torch.Tensor,
+    block: tuple[int, int] = BLOCK,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """The matrix that an FP8 matrix and its scales stand for.
 
-    weight_xy = fp8_xy * scale_ij with i = x // 128, j = y // 128. One multiplication in float32 a weight, so the
-    result is the same to the last bit wherever it is computed.
+    weight_xy = fp8_xy * scale_ij with i = x // 128, j = y // 128: one multiplication in float32 a weight, so the result
+    is the same to the last bit wherever it is computed, then rounded to `dtype`. Rows of blocks are worked on one after
+    the other: nothing larger than the result is ever in memory.
 
     Takes float8_e4m3fn and float32. Raises `ValueError` if the scales do not cover the matrix.
-    Source: `weight_dequant` of DeepSeek-V3's inference/kernel.py @9b4e9788; arXiv 2412.19437 section 3.3.2. Chapter 10.
+    Source: `weight_dequant` of DeepSeek-V3's inference/kernel.py @9b4e9788; arXiv 2412.19437 section 3.3. Chapter 10.
     """
     rows, columns = fp8_XY.shape
     if tuple(scale_IJ.shape) != blocks(rows, columns, block):
         want = list(blocks(rows, columns, block))
-        raise ValueError(
-            f"scales {list(scale_IJ.shape)} do not cover a weight {[rows, columns]}: {want} blocks of {block}"
-        )
-    return fp8_XY.float() * _spread(scale_IJ, rows, columns, block)
+        found = f"scales {list(scale_IJ.shape)} do not cover a weight {[rows, columns]}"
+        raise ValueError(f"{found}: {want} blocks of {list(block)}")
+    weight_XY = torch.empty(rows, columns, dtype=dtype, device=fp8_XY.device)
+    for i, scale_J in enumerate(scale_IJ):
+        strip = slice(i * block[0], (i + 1) * block[0])
+        weight_XY[strip] = fp8_XY[strip].float() * scale_J.repeat_interleave(block[1])[:columns]
+    return weight_XY
 
 
 def quantise(weight_XY: torch.Tensor, block: tuple[int, int] = BLOCK) -> tuple[torch.Tensor, torch.Tensor]:
