@@ -28,7 +28,9 @@ LAYERS = [
     ["inference"],
     ["training"],
     ["rl"],
-    ["cli", "__main__", "__init__"],
+    ["__init__"],
+    ["cli"],
+    ["__main__"],
 ]
 # A file belongs to the first word of its name (checkpoint_write.py to checkpoint), and these to the layer they serve.
 SERVES = {"presets": "config", "fp8": "checkpoint"}
@@ -99,7 +101,7 @@ def test_the_reader_of_imports_sees_every_kind():
 def test_the_layers_forbid_what_they_should():
     rank = {name: part_and_rank(f"minimoe.{name}")[1] for name in ("config", "model", "inference", "checkpoint")}
     assert rank["config"] < rank["model"] < rank["checkpoint"] < rank["inference"]
-    assert part_and_rank("minimoe.load") == ("__init__", len(LAYERS) - 1)
+    assert part_and_rank("minimoe.load")[0] == "__init__" and part_and_rank("minimoe.cli")[0] == "cli"
 
 
 def run_python(code, *flags):
