@@ -93,6 +93,13 @@ def _middle(notebook: NotebookNode) -> list[str]:
                 f"a by-hand cell has {len(_lines(cell.source))} lines and {len(cell.outputs)} outputs; "
                 "expected at most 12 and at least 1"
             )
+    compared = tagged(notebook, "nbval-check-output")
+    if not compared:
+        found.append(
+            "no cell is tagged 'nbval-check-output': nothing that the chapter prints is compared when it is tested"
+        )
+    if any(_has(cell, "image/png") for cell in compared):
+        found.append("a cell tagged 'nbval-check-output' shows a picture; print the numbers in a cell of their own")
     beats = len(tagged(notebook, "beat"))
     if not 3 <= beats <= 5:
         found.append(f"{beats} cells are tagged 'beat'; expected 3 to 5")

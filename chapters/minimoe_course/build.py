@@ -97,8 +97,12 @@ def _tidy_output(output: NotebookNode) -> NotebookNode | None:
         output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
     if "data" in output and WIDGET in output.data:
         del output.data[WIDGET]
-        # What is left is a twin that a reader without a kernel can use, or else the repr of a widget, which nobody can.
-        return output if set(output.data) - {"text/plain"} else None
+        # What is left is of use without a kernel, or else it is a repr like "VBox(children=(", which is of none.
+        return (
+            None
+            if set(output.data) <= {"text/plain"} and re.match(r"\w+\(", output.data.get("text/plain", "x("))
+            else output
+        )
     return output
 
 

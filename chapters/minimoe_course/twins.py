@@ -30,21 +30,24 @@ def png(picture: Figure | bytes, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def show(what: Any, alt: str) -> None:
+def show(what: Any, alt: str = "") -> None:
     """Show a matplotlib figure, or an explorer (anything with `.static()`), so that it can be read without a kernel.
 
-    `alt` says what is to be seen, in a sentence. The last line of a cell.
+    `alt` says what is to be seen, in a sentence or more; a picture with an `alt` of its own, as explorers' twins have,
+    needs none. The last line of a cell.
     """
     from IPython.display import display
 
-    if len(alt) < 20:
-        raise ValueError(f"alt text {alt!r} has {len(alt)} characters; say in a sentence what is to be seen")
     picture = what
     if hasattr(what, "static"):
-        display(getattr(what, "widget", what))
         picture = what.static()
     if not isinstance(picture, Figure | bytes):
         raise TypeError(f"show takes a matplotlib Figure or an explorer with .static(), got {type(picture).__name__}")
+    alt = alt or getattr(picture, "alt", "")
+    if len(alt) < 20:
+        raise ValueError(f"alt text {alt!r} has {len(alt)} characters; say in a sentence what is to be seen")
+    if picture is not what:
+        display(what)
     display({"image/png": png(picture), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
     # JupyterLab and nbconvert's default template give a PNG output no alt attribute, whatever its metadata says.
     display(Folded(("The figure in words", alt)))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from minimoe_course import anatomy, build, guards
@@ -94,30 +95,37 @@ def test_nbval_runs_the_notebook_and_its_budget_within_one_kernel(chapter):
 
 
 @pytest.mark.parametrize(
-    "find, put, problem",
+    "code, problem",
     [
-        ("print(x_MD", 'print("/home/student", x_MD', "path of this machine"),
-        ("print(x_MD", "raise KeyError(x_MD", "raises KeyError"),
-        ("print(x_MD", "import warnings; warnings.warn('old'); print(x_MD", "stderr"),
+        ("print('/home/student/course')", "cell 1 prints a path of this machine"),
+        ("raise KeyError(7)", "cell 1 raises KeyError"),
+        ("import warnings\nwarnings.warn('old')", "cell 1 writes to stderr"),
     ],
 )
-def test_a_chapter_that_fails_warns_or_names_this_machine_is_not_written(tmp_path, find, put, problem):
+def test_a_chapter_that_fails_warns_or_names_this_machine_is_not_written(tmp_path, code, problem):
     source = tmp_path / "01_broken.py"
-    start, end = skeleton().index('# %% [markdown] tags=["by-hand"]'), skeleton().index('# %% [markdown] tags=["beat"]')
-    source.write_text("# %%\nimport torch\n\n" + skeleton()[start:end].replace(find, put), encoding="utf-8")
+    source.write_text(f"# %%\nprint(1)\n\n# %%\n{code}\n", encoding="utf-8")
     assert problem in "\n".join(build.build(source))
     assert not source.with_suffix(".ipynb").exists()
 
 
-def test_the_notebooks_kernel_is_this_python_with_one_thread(tmp_path):
+def test_the_kernel_is_this_python_with_one_thread_whatever_the_user_has_registered(tmp_path, monkeypatch):
+    other = tmp_path / "kernels" / "python3" / "kernel.json"
+    other.parent.mkdir(parents=True)
+    other.write_text('{"argv": ["no-such-python", "{connection_file}"], "display_name": "other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     source = tmp_path / "00_kernel.py"
-    source.write_text(
-        "# %%\nimport os, sys\nprint(sys.prefix == PREFIX, os.environ['OMP_NUM_THREADS'])\n".replace(
-            "PREFIX", repr(sys.prefix)
-        )
-    )
+    source.write_text("# %%\nimport os, sys\nprint(sys.executable)\nprint(os.environ['OMP_NUM_THREADS'])\n")
     notebook = build.execute(build.read_source(source), tmp_path)
-    assert notebook.cells[0].outputs[0].text == "True 1\n"
+    assert notebook.cells[0].outputs[0].text.split() == [sys.executable, "1"]
+
+
+def test_no_kernel_outlives_its_chapter(tmp_path):
+    source = tmp_path / "00_kernel.py"
+    source.write_text("# %%\nimport os\nprint(os.getpid())\n")
+    notebook = build.execute(build.read_source(source), tmp_path)
+    assert not psutil.pid_exists(int(notebook.cells[0].outputs[0].text))
 
 
 def test_cell_ids_depend_on_the_source_alone(chapter, tmp_path):
@@ -151,19 +159,19 @@ def test_nbgrader_copies_are_valid_and_have_a_test_below_every_exercise(chapter,
 
 def test_progress_bars_and_live_widgets_are_dropped_from_what_is_committed(notebook):
     cell = notebook.cells[1]
-    widget = {build.WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}
+    widget = {build.WIDGET: {"model_id": "1"}, "text/plain": "VBox(children=(HTML(value=''),))"}
+    told = {build.WIDGET: {"model_id": "1"}, "text/plain": "An explorer; run this cell."}
     cell.outputs = [
         nbformat.v4.new_output("stream", name="stderr", text="10%\r50%\r100%"),
         nbformat.v4.new_output("stream", name="stdout", text="step 1\rstep 2\ndone\n"),
         nbformat.v4.new_output("display_data", data=widget),
         nbformat.v4.new_output("display_data", data={**widget, "text/markdown": "kept"}),
+        nbformat.v4.new_output("display_data", data=told),
     ]
     notebook.metadata["widgets"] = {"state": {}}
     tidied = build.tidy(notebook)
-    assert [o.get("text") or dict(o.data) for o in cell.outputs] == [
-        "step 2\ndone\n",
-        {"text/plain": "VBox()", "text/markdown": "kept"},
-    ]
+    kept = [output.get("text") or set(output.data) for output in cell.outputs]
+    assert kept == ["step 2\ndone\n", {"text/plain", "text/markdown"}, {"text/plain"}]
     assert "widgets" not in tidied.metadata
 
 
@@ -221,6 +229,7 @@ def test_a_damaged_notebook_is_noticed_without_executing_it(chapter, notebook, t
         ("# A question with real", "# Just a powerful question with real", "'powerful'"),
         ('"play"', '"toy"', "no cell is tagged 'play'"),
         ("# - three\n", "", "the summary has 2 lines"),
+        (', "nbval-check-output"', "", "nbval-check-output"),
     ],
 )
 def test_a_missing_part_is_named(tmp_path, chapter, notebook, find, put, problem):

@@ -53,8 +53,6 @@ def test_signed_heat_maps_are_centred_on_zero_and_others_are_not():
 class Explorer:
     """What `show` asks of an explorer."""
 
-    widget = "live"
-
     def __init__(self, picture):
         self.picture = picture
 
@@ -74,9 +72,17 @@ def shown(monkeypatch, what, alt=ALT):
 def test_an_explorer_is_shown_live_then_as_a_picture_then_in_words(monkeypatch):
     figure = lines({"a": ([0, 1], [1, 0])}, "t", "x", "y")
     for picture in (figure, png(figure)):
-        live, twin, words = shown(monkeypatch, Explorer(picture))
-        assert live == "live" and twin["image/png"] == png(figure) and twin["text/plain"] == ALT
+        explorer = Explorer(picture)
+        live, twin, words = shown(monkeypatch, explorer)
+        assert live is explorer and twin["image/png"].startswith(b"\x89PNG") and twin["text/plain"] == ALT
         assert ALT in words._repr_markdown_()
+
+
+def test_a_twin_that_brings_its_own_words_needs_no_others(monkeypatch):
+    figure = lines({"a": ([0, 1], [1, 0])}, "t", "x", "y")
+    figure.alt = "A line that falls, in the twin's own words."
+    assert shown(monkeypatch, Explorer(figure), alt="")[1]["text/plain"] == figure.alt
+    assert shown(monkeypatch, Explorer(figure), alt=ALT)[1]["text/plain"] == ALT
 
 
 def test_a_figure_is_shown_once(monkeypatch):
