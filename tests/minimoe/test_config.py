@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import tempfile
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
+from model_draws import v2_configs, v3_configs
 
 from minimoe.config import NANO, PRESETS, V2_LITE, V3, V3_2, ModelConfig
 
@@ -186,6 +190,19 @@ def test_layers_before_first_k_are_dense_and_mtp_modules_count_on():
     kinds = [NANO.layer_is_moe(layer) for layer in range(NANO.num_hidden_layers + 1)]
     assert kinds == [False, True, True, True, True]
     assert not dataclasses.replace(NANO, n_routed_experts=None).layer_is_moe(3)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(st.one_of(v2_configs(), v3_configs()))
+def test_any_config_survives_its_own_file_and_transformers_rewriting_it(config):
+    from transformers import AutoConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        config.to_json(folder)
+        assert ModelConfig.from_json(folder) == config
+        AutoConfig.from_pretrained(folder).save_pretrained(folder)
+        again = ModelConfig.from_json(folder)
+    assert again == config
 
 
 def test_editing_what_to_dict_gave_leaves_the_config_alone():

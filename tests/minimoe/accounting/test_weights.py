@@ -1,9 +1,14 @@
 """Counting parameters: published totals to the digit, transformers' models, our own models, our own files."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
+from model_draws import v2_configs, v3_configs
 
 import minimoe
 from minimoe.accounting import experts_touched, parameters, stored
@@ -107,6 +112,15 @@ def test_tiny_models_of_transformers_have_exactly_the_counted_parameters(config,
     assert count_on_meta(theirs) == parameters(config).total
 
 
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(st.one_of(v2_configs(), v3_configs()))
+def test_drawn_models_of_ours_and_of_transformers_have_exactly_the_counted_parameters(config):
+    with torch.device("meta"):
+        assert count_on_meta(minimoe.Transformer(config)) == parameters(config).total
+    with tempfile.TemporaryDirectory() as folder:
+        assert count_on_meta(transformers_model(config, Path(folder))) == parameters(config).total
+
+
 @pytest.mark.parametrize("name", ["V2_LITE", "V2", "V3", "MOONLIGHT", "KIMI_K2"])
 def test_the_published_models_built_by_transformers_without_memory_have_the_counted_parameters(name, tmp_path):
     config = replace(PRESETS[name], quantization_config=None)
@@ -204,7 +218,7 @@ def test_a_batch_of_random_tokens_soon_needs_every_expert():
         # the mean of 200 draws with a standard deviation below 1.5 strays by less than 0.35 in all but 1 of 1,000 cases
         assert sum(touched) / 200 == pytest.approx(experts_touched(16, 4, tokens), abs=0.35)
     assert experts_touched(256, 8, 0) == 0 and experts_touched(256, 8, 1) == pytest.approx(8)
-    for arguments, words in {(4, 5, 1): "num_experts_per_tok=5", (4, 0, 1): "=0 is not", (4, 1, -1): "tokens=-1"}.items():
+    for arguments, words in (((4, 5, 1), "num_experts_per_tok=5"), ((4, 0, 1), "tok=0"), ((4, 1, -1), "tokens=-1")):
         with pytest.raises(ValueError, match=words):
             experts_touched(*arguments)
 
