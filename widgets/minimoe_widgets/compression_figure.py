@@ -130,7 +130,14 @@ def _layout():
         "showlegend": False,
         "font": {"size": 12, "color": "#222222"},
         "plot_bgcolor": "rgba(0,0,0,0)",  # the views' axes overlap: an opaque one would cover another view
-        "xaxis": grid | {"type": "log", "dtick": 1, "title": "bytes of cache (logarithmic)", "ticksuffix": "B"},
+        "xaxis": grid
+        | {
+            "type": "log",
+            "dtick": 1,
+            "title": "bytes of cache (logarithmic)",
+            "exponentformat": "SI",
+            "ticksuffix": "B",
+        },
         "yaxis": plain,
         "xaxis2": plain | {"title": "looked at", "anchor": "y2", "tickangle": -60},
         "yaxis2": plain | {"title": "looks", "anchor": "x2"},

@@ -17,7 +17,7 @@ from minimoe_widgets.text_input import encode, labels
 __all__ = ["ModelReading"]
 
 RANDOM_TOKENS = 48
-FINE = 48  # a latent of up to this many numbers is cut at every rank, a wider one at about this many ranks
+FINE = 24  # a latent of up to this many numbers is cut at every rank, a wider one at about this many ranks
 
 
 class ModelReading:

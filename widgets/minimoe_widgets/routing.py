@@ -104,7 +104,10 @@ class RoutingExplorer(widgets.VBox):
     def _busiest_layer(self) -> int:
         first = self._sides[0]
         on, off = first.traces[True], first.traces[False]
-        return max(on, key=lambda n: (changed_choices(on[n], off[n]), on[n].max_violation))
+        trunk = [
+            n for n in on if n < first.model.config.num_hidden_layers
+        ]  # the MTP module comes after the trunk is seen
+        return max(trunk, key=lambda n: (changed_choices(on[n], off[n]), on[n].max_violation))
 
     def _build(self, text, layers, layer):
         wide = {"description_width": "auto"}
