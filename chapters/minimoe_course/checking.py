@@ -89,7 +89,7 @@ def _supervised(exercise: Exercise, fn: Callable, case: Case, may_call_library: 
         answers = (exercise.reference, exercise.source, *exercise.forbid)
         answer, called = watched(lambda: _run(fn, inputs, copied=True), answers, exercise.may_use)
     if called:
-        return answer, f"your function calls {called}, which is the answer; the exercise is to write it"
+        return answer, f"your function calls {called}; the exercise is to write it"
     for name in case:
         leaves = [leaf for leaf in tree_flatten(inputs[name])[0] if isinstance(leaf, torch.Tensor)]
         if edited(case[name], inputs[name], versions[: len(leaves)]):

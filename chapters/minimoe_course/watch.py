@@ -19,12 +19,12 @@ LIBRARY = {"minimoe", "minimoe_kernels", "minimoe_widgets"}
 
 
 def code_of(thing: Any) -> set[CodeType]:
-    """The code objects behind a function, a wrapped function, a method, or a class with all its methods."""
+    """The code objects behind a function, a wrapped function, a method, a property, or a class with all of these."""
     if isinstance(thing, type):
-        return set().union(*(code_of(part) for part in vars(thing).values() if callable(part)), set())
+        return set().union(*(code_of(part) for part in vars(thing).values() if not isinstance(part, type)), set())
     codes = set()
     while thing is not None:
-        thing = getattr(thing, "__func__", thing)
+        thing = thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
         if hasattr(thing, "__code__"):
             codes.add(thing.__code__)
         thing = getattr(thing, "__wrapped__", None)
@@ -32,7 +32,7 @@ def code_of(thing: Any) -> set[CodeType]:
 
 
 def watched(call: Callable[[], Any], answers: Iterable[Any], may_use: Iterable[Any]) -> tuple[Any, str | None]:
-    """Run `call`; give its result and the name of the first forbidden function that ran under it, or None.
+    """Run `call`; give its result and what to say of the first forbidden function that ran under it, or None.
 
     Forbidden are `answers` (functions, classes, built-ins) and all library code that is not running under one of
     `may_use`. What `call` raises passes through.
@@ -52,14 +52,14 @@ def watched(call: Callable[[], Any], answers: Iterable[Any], may_use: Iterable[A
 
     def look(frame, event, argument):
         if event == "c_call" and id(argument) in builtins:
-            caught.append(f"{argument.__name__}")
+            caught.append(f"{argument.__name__}, which is the answer")
         if event != "call" or caught:
             return
         module = frame.f_globals.get("__name__", "")
-        if frame.f_code in answer_codes or (module.split(".")[0] in LIBRARY and not under_allowed(frame)):
-            caught.append(
-                f"{module}.{frame.f_code.co_qualname}" if sys.version_info >= (3, 11) else frame.f_code.co_name
-            )
+        if frame.f_code in answer_codes:
+            caught.append(f"{module}.{frame.f_code.co_qualname}, which is the answer")
+        elif module.split(".")[0] in LIBRARY and not under_allowed(frame):
+            caught.append(f"{module}.{frame.f_code.co_qualname} of the library")
 
     code_of_call = call.__code__
     before = sys.getprofile()

@@ -138,9 +138,35 @@ def test_library_code_is_refused_unless_the_exercise_allows_it():
     def leans(x):
         return at_least_float32(x) ** 2
 
-    assert "minimoe.model.layers.at_least_float32" in told(leans)
+    assert told(leans).startswith("your function calls minimoe.model.layers.at_least_float32 of the library")
     assert judge(make(may_use=(at_least_float32,)), leans).kind == "right"
     assert judge(make(may_use=(RMSNorm,)), lambda x: x * x + 0 * RMSNorm(x.shape[-1])(x)).kind == "right"
+
+
+def test_a_config_that_the_exercise_allows_may_be_asked_for_its_properties():
+    import minimoe
+
+    def cases(g):
+        yield {"config": minimoe.NANO}
+
+    fields = dict(reference=lambda config: config.qk_head_dim * 2, key="99.width", inputs=cases, laws=())
+    assert "qk_head_dim of the library" in told(lambda config: config.qk_head_dim * 2, **fields)
+    allowed = make(may_use=(minimoe.ModelConfig,), **fields)
+    assert judge(allowed, lambda config: config.qk_head_dim * 2).kind == "right"
+
+
+def test_a_copy_of_the_answer_keys_code_is_still_the_answer_key():
+    import types
+
+    assert "which is the answer" in told(types.FunctionType(square.__code__, {}))
+
+
+def test_the_profile_hook_is_put_back_even_when_the_readers_code_raises():
+    import sys
+
+    hook = sys.getprofile()
+    judge(make(), lambda x: x.nothing)
+    assert sys.getprofile() is hook
 
 
 def test_the_order_of_a_result_can_be_free():
