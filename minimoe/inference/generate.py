@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 
 from minimoe.inference.cache import Cache
+from minimoe.inference.decode import stepper
 from minimoe.inference.request import Request
 from minimoe.inference.sampling import Noise, draw, logprob_of, probabilities
-from minimoe.inference.stepper import Stepper
 from minimoe.model.transformer import Transformer
 
 __all__ = ["Decoding", "Generation", "generate", "iterate"]
@@ -130,7 +130,7 @@ class Decoding:
         self.result = Generation([[] for _ in self.rows], [[] for _ in self.rows], [None] * P)
         self.noise = None if request.greedy else Noise(request.seeds, request.max_new_tokens, model.device)
         cache = Cache(model.config, P, request.capacity, model.dtype, model.device)
-        self.steps = Stepper(model, cache)
+        self.steps = stepper(model, cache)
 
     def prefill(self) -> list[tuple[int, int]]:
         """Run the prompts, padded at the end, and give every row its first token."""

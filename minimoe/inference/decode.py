@@ -1,0 +1,164 @@
+"""The fast decoding step: weights prepared once, then as few operations a token as the algebra allows.
+
+A decoding step of a small model is hundreds of tiny operations, and most of its time is starting them. `DecodePlan` is
+prepared once for a generation call and merges what can be merged without changing the function:
+
+- W_UK goes into the query's up-projection and W_UV into the output projection, so that attention reads the cached
+  latents as they lie: one shared key of C + R numbers for all heads. The softmax scale goes into the query too.
+- Gains of norms that only a matrix reads go into that matrix. What is left of an RMSNorm is x / rms(x).
+- Matrices that read the same vector stand side by side: query and latent down-projection; router and shared expert;
+  the gate and up halves of every expert.
+- Assignments are sorted by expert, each expert runs on one block, one `index_add_` adds the blocks to the residual.
+  A single row skips the sorting.
+
+The plan holds copies of nearly all weights, so it is made for models up to `LIMIT_BYTES`. In a larger model a step is
+limited by reading the weights, and merging gains nothing: there the model's own forward runs (`Stepper`). That is also
+so for prefill, for other dtypes than float32 and float64, for the MHA/GQA baseline, and where a kernel or a hook has been
+put into the model. Products are taken in another order than in the model: logits agree to rounding.
+
+How the production version differs: engines keep W_UK and W_UV apart (folded, they would be 4.5 times larger in V3), fuse the
+small operations into kernels, and replay the whole step as one CUDA graph.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minimoe.inference.cache import Cache
+from minimoe.inference.plan import LayerPlan, Unit
+from minimoe.inference.stepper import Stepper
+from minimoe.model.layers import MLP
+from minimoe.model.mla import MultiHeadLatentAttention
+from minimoe.model.moe import MoE, grouped, loop
+from minimoe.model.rope import rope_turns
+from minimoe.model.transformer import Transformer
+
+__all__ = ["LIMIT_BYTES", "DecodePlan", "Lookup", "stepper"]
+
+LIMIT_BYTES = 512 * 2**20
+LONGEST = 8  # new tokens a row; more is prefill
+
+
+def stepper(model: Transformer, cache: Cache) -> Stepper:
+    """The fastest `Stepper` that computes this model: a `DecodePlan` where it applies."""
+    return DecodePlan(model, cache) if DecodePlan.applies(model) else Stepper(model, cache)
+
+
+class Lookup:
+    """Where the new tokens of a step go and what they may see; one for all layers.
+
+    `turns`: rotations, [M or 1, pairs]. `slots`: a slice where all rows have one length, else flat slots of the cache.
+    `mask`: what is added to the scores, or None where everything up to `end` may be seen.
+    """
+
+    def __init__(self, cache: Cache, turns_table, uniform: int | None, T: int):
+        B = len(cache.lengths_B)
+        self.shape, self.mask = (B, T), None
+        if uniform is not None:
+            self.end = uniform + T
+            self.slots = slice(uniform, self.end)
+            self.turns = turns_table[self.slots]
+            if T == 1:
+                return
+            positions_BT = torch.arange(uniform, self.end, device=turns_table.device)[None]
+            if B > 1:
+                self.turns = self.turns.repeat(B, 1)
+        else:
+            positions_BT = cache.lengths_B[:, None] + torch.arange(T, device=turns_table.device)
+            self.end = int(positions_BT[:, -1].max()) + 1
+            starts_B = torch.arange(B, device=positions_BT.device) * cache.capacity
+            self.slots = (starts_B[:, None] + positions_BT).flatten()
+            self.turns = turns_table[positions_BT.flatten()]
+        hidden = torch.arange(self.end, device=turns_table.device) > positions_BT[..., None]
+        zeros = torch.zeros(hidden.shape, dtype=cache.entries[0].dtype, device=turns_table.device)
+        self.mask = zeros.masked_fill_(hidden, float("-inf"))[:, :, None]
+
+
+class DecodePlan(Stepper):
+    """A `Stepper` whose steps of up to 8 tokens a row run on prepared weights.
+
+    Raises `ValueError` for a model it does not apply to. Source: absorption, arXiv 2405.04434 section 2.1.3. Chapter 07.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: Transformer, cache: Cache):
+        if not self.applies(model):
+            raise ValueError("this model is outside what DecodePlan covers; use Stepper, which runs the model's own layers")
+        super().__init__(model, cache)
+        trunk, config = model.model, model.config
+        self.layers = [LayerPlan(layer, config) for layer in trunk.layers[: self.first_mtp]]
+        self.mtp = None
+        self.turns_table = rope_turns(config, torch.arange(cache.capacity, device=model.device), model.dtype)
+        self.w_head_DV = model.lm_head.weight.t().contiguous()
+        self.uniform = None  # the length that all rows have, if they have one
+
+    @staticmethod
+    def applies(model: Transformer) -> bool:
+        """Whether a plan computes what this model's forward would, and is worth its memory."""
+        config = model.config
+        size_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        even = not (config.is_mla and (config.kv_lora_rank % 2 or (config.q_lora_rank or 0) % 2))
+        known = all(
+            type(layer.self_attn) is MultiHeadLatentAttention
+            and (type(layer.mlp) is MLP or (type(layer.mlp) is MoE and layer.mlp.dispatch in (grouped, loop)))
+            for layer in model.model.layers
+        )
+        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        floats = (torch.float32, torch.float64)
+        return model.dtype in floats and size_bytes <= LIMIT_BYTES and even and known and not hooked
+
+    @torch.inference_mode()
+    def trunk(self, ids_BT: torch.Tensor):
+        """As `Stepper.trunk`."""
+        B, T = ids_BT.shape
+        self.lookup = None
+        if T > LONGEST:
+            return super().trunk(ids_BT)
+        self.lookup = Lookup(self.cache, self.turns_table, self.uniform, T)
+        hidden_MD = F.embedding(ids_BT.reshape(-1), self.model.model.embed_tokens.weight)
+        for layer, entries in zip(self.layers, self.cache.entries, strict=False):
+            hidden_MD = layer(hidden_MD, entries, self.lookup)
+        normed_BTD = self.normed(hidden_MD, self.model.model.norm).view(B, T, -1)
+        return normed_BTD, normed_BTD if self.config.mtp_hidden == "post_norm" else hidden_MD.view(B, T, -1)
+
+    @torch.inference_mode()
+    def draft(self, read_BTD: torch.Tensor, next_ids_BT: torch.Tensor) -> torch.Tensor:
+        """As `Stepper.draft`."""
+        if self.lookup is None:
+            return super().draft(read_BTD, next_ids_BT)
+        module = self.model.model.layers[self.first_mtp]
+        if self.mtp is None:
+            self.mtp = LayerPlan(module, self.config)
+        embedded_MD = F.embedding(next_ids_BT.reshape(-1), self.model.model.embed_tokens.weight)
+        read_MD = read_BTD.reshape(embedded_MD.shape)
+        joined = torch.cat([self.normed(embedded_MD, module.enorm), self.normed(read_MD, module.hnorm)], dim=-1)
+        hidden_MD = self.mtp(module.eh_proj(joined), self.cache.entries[self.first_mtp], self.lookup)
+        return self.normed(hidden_MD, module.shared_head.norm).view(read_BTD.shape)
+
+    @staticmethod
+    def normed(hidden_MD: torch.Tensor, norm: nn.Module) -> torch.Tensor:
+        """RMSNorm with its gain."""
+        return Unit(norm)(hidden_MD).mul_(norm.weight)
+
+    @torch.inference_mode()
+    def head(self, normed_MD: torch.Tensor) -> torch.Tensor:
+        """As `Stepper.head`."""
+        return normed_MD @ self.w_head_DV
+
+    def advance(self, lengths_B) -> None:
+        """As `Stepper.advance`, and notes whether all rows have one length."""
+        super().advance(lengths_B)
+        if isinstance(lengths_B, int) and self.uniform is not None:
+            self.uniform += lengths_B
+        else:
+            self._note_lengths()
+
+    def keep(self, rows: list[int]) -> list[int]:
+        """As `Stepper.keep`."""
+        order = super().keep(rows)
+        self._note_lengths()
+        return order
+
+    def _note_lengths(self) -> None:
+        lengths = set(self.cache.lengths_B.tolist())
+        self.uniform = lengths.pop() if len(lengths) == 1 else None
