@@ -78,13 +78,13 @@ lint: $(HAS_TEST)
 	@$(PY) -m ruff check .
 
 unit: chromium
-	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -n 2 --dist loadfile -m "not browser" tests $(ARGS)
+	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -n 2 --dist loadfile tests --ignore=tests/browser $(ARGS)
 
 notebooks: $(HAS_TEST)
 	@$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -n 2 --dist loadfile --timeout=0 chapters $(ARGS)
 
 browser: chromium
-	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -m browser tests $(ARGS)
+	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) tests/browser $(ARGS)
 
 lock: | $(VENV)
 	$(PY) tools/lock.py
