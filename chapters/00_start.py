@@ -27,6 +27,7 @@ import torch
 import minimoe
 from minimoe import accounting
 from minimoe_course import *
+
 setup(seed=0)
 
 # %% [markdown] tags=["question"]
@@ -42,12 +43,16 @@ setup(seed=0)
 # A layer of DeepSeek-V3 has many small feed-forward networks, the **experts**, and a **router** that gives each of them a score for each token (a token is a word or a piece of one). Here are two tokens and four experts. Each token may use two.
 
 # %% tags=["by-hand", "nbval-check-output"]
-scores_ME = torch.tensor([[0.9, 0.8, 0.3, 0.2],     # the first token's score for each expert
-                          [0.1, 0.7, 0.6, 0.2]])    # the second token's
+scores_ME = torch.tensor(
+    [
+        [0.9, 0.8, 0.3, 0.2],  # the first token's score for each expert
+        [0.1, 0.7, 0.6, 0.2],
+    ]
+)  # the second token's
 for token, scores_E in enumerate(scores_ME):
     best, chosen = scores_E.topk(2)
     gates = best / best.sum()
-    print(f"token {token}: experts {chosen.tolist()}, gates {[round(g, 3) for g in gates.tolist()]}")
+    print(f"token {token}: experts {chosen.tolist()}, gates {gates.round(decimals=3).tolist()}")
 
 # %% [markdown]
 # Each token was sent to its two best experts. Their outputs are added, weighted by the **gates**, which are the two scores divided by their sum. Expert 3 was stored in memory and did nothing. That is all the trick there is: *stored* and *used* are different numbers.
@@ -59,7 +64,15 @@ for token, scores_E in enumerate(scores_ME):
 
 # %%
 c = minimoe.V3
-for name in ("hidden_size", "num_hidden_layers", "first_k_dense_replace", "moe_intermediate_size", "n_routed_experts", "n_shared_experts", "num_experts_per_tok"):
+for name in (
+    "hidden_size",
+    "num_hidden_layers",
+    "first_k_dense_replace",
+    "moe_intermediate_size",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_experts_per_tok",
+):
     print(f"{name:24} {getattr(c, name):>6,}")
 
 # %% [markdown]
@@ -69,13 +82,21 @@ for name in ("hidden_size", "num_hidden_layers", "first_k_dense_replace", "moe_i
 
 # %%
 count = accounting.parameters(minimoe.V3)
-guess("00.share", "Which share of V3's parameters sits in routed experts?", count.parts["routed"] / count.total * 100, unit="%")
+guess(
+    "00.share",
+    "Which share of V3's parameters sits in routed experts?",
+    count.parts["routed"] / count.total * 100,
+    unit="%",
+)
 
 # %%
 billions = {part: n / 1e9 for part, n in count.parts.items() if part != "mtp"}
 print(f"all parameters: {count.total:,}")
-show(bars(billions, "Nearly all of V3 is routed experts", "parameters (billions)"),
-    alt="One long bar for the routed experts, 654 billion; attention is 11.4 billion and every other component is below 3 billion.")
+show(
+    bars(billions, "Nearly all of V3 is routed experts", "parameters (billions)"),
+    alt="One long bar for the routed experts, 654 billion; attention is 11.4 billion and every "
+    "other component is below 3 billion.",
+)
 
 # %% [markdown]
 # ### Exercise: the experts of one layer
@@ -85,12 +106,14 @@ show(bars(billions, "Nearly all of V3 is routed experts", "parameters (billions)
 # Return both counts. By hand: $d=2$, $f=4$, 3 routed, 1 shared, 2 chosen: $24 \cdot 4 = 96$ and $24 \cdot 3 = 72$.
 
 # %% tags=["exercise"]
-def expert_parameters(hidden, width, routed, shared, chosen):
+def expert_parameters(
+    hidden, width, routed, shared, chosen
+):
     ...  # your code: return all_parameters, working_parameters
 
 expert_parameters = check("00.expert_parameters", expert_parameters)
 stored, used = expert_parameters(7168, 2048, 256, 1, 8)
-print(f"one layer of V3: {stored / 1e9:.2f} billion stored, {used / 1e9:.3f} billion used on a token")
+print(f"a layer of V3: {stored / 1e9:.2f} billion stored, {used / 1e9:.3f} billion used on a token")
 
 # %%
 hints("00.expert_parameters")
@@ -139,10 +162,16 @@ print(f"= {file.total:,} numbers in {file.bytes / 1e9:.1f} GB")
 
 # %% tags=["nbval-check-output"]
 hours = accounting.V3_TRAINING_GPU_HOURS
-print("GPU-hours:", ", ".join(f"{stage} {h:,}" for stage, h in hours.items()), "->", f"{sum(hours.values()):,}")
+print(
+    "GPU-hours:",
+    ", ".join(f"{stage} {h:,}" for stage, h in hours.items()),
+    "->",
+    f"{sum(hours.values()):,}",
+)
 print(f"rent at $2 an hour: ${accounting.dollars(sum(hours.values())) / 1e6:.3f} million")
 print(f"pre-training on 2,048 GPUs: {accounting.days(hours['pre-training'], 2048):.1f} days")
-print(f"$2.19 against $60 a million output tokens: {accounting.price_reduction(2.19, 60.0):.2%} lower")
+cheaper = accounting.price_reduction(2.19, 60.0)
+print(f"$2.19 against $60 a million output tokens: {cheaper:.2%} lower")
 
 # %% [markdown]
 # The arithmetic holds. Whether the GPU-hours are true cannot be recomputed, but they can be cross-checked: together with 14.8 trillion tokens they imply a speed for each GPU, and the speed implies a share of the GPU's peak.
@@ -150,7 +179,12 @@ print(f"$2.19 against $60 a million output tokens: {accounting.price_reduction(2
 # %%
 speed = accounting.tokens_per_second_per_gpu(14.8e12, hours["pre-training"])
 share = accounting.mfu(accounting.flops(minimoe.V3, 4096).training, speed)
-guess("00.mfu", "14.8 trillion tokens in 2.664 million GPU-hours: which share of the GPUs' bfloat16 peak is that?", share * 100, unit="%")
+guess(
+    "00.mfu",
+    "14.8 trillion tokens in 2.664 million GPU-hours: which share of the GPUs' peak is that?",
+    share * 100,
+    unit="%",
+)
 
 # %% [markdown]
 # A little under 40% of the peak is what well-run clusters reach, so the claim is plausible. 90% would have been a lie, 4% a waste. R1's own training came on top: 147,000 GPU-hours, $294,000 at the same price (Nature, 2025).
@@ -184,7 +218,9 @@ model, tokenizer = minimoe.load(data_path("nano")), Tokenizer.load(data_path("na
 small = accounting.parameters(model.config)
 print(f"{small.total:,} parameters, {small.activated.with_head:,} for a token")
 prompt = "river (noun):"
-result = minimoe.generate(model, [tokenizer.encode(prompt)], max_new_tokens=40, temperature=0.6, top_p=0.9, seed=1)
+result = minimoe.generate(
+    model, [tokenizer.encode(prompt)], max_new_tokens=40, temperature=0.6, top_p=0.9, seed=1
+)
 print(prompt + tokenizer.decode(result.tokens[0]))
 
 # %% [markdown]
@@ -196,7 +232,12 @@ ids_BT = torch.tensor([tokenizer.encode(text)])
 out = model(ids_BT)
 routing = out.routing[2]
 for position in range(4):
-    experts = ", ".join(f"{e} ({g:.2f})" for e, g in zip(routing.chosen_MK[position].tolist(), routing.gates_MK[position].tolist()))
+    experts = ", ".join(
+        f"{e} ({g:.2f})"
+        for e, g in zip(
+            routing.chosen_MK[position].tolist(), routing.gates_MK[position].tolist()
+        )
+    )
     print(f"{tokenizer.decode([ids_BT[0, position].item()])!r:10} -> experts {experts}")
 
 # %% [markdown]
@@ -206,7 +247,8 @@ for position in range(4):
 
 # %% tags=["nbval-check-output"]
 for name, m in (("nano", model.config), ("DeepSeek-V3", minimoe.V3)):
-    print(f"{name:12} {accounting.cache_elements(m):>7,} numbers, {accounting.cache_bytes(m):>7,} bytes a token")
+    numbers, size = accounting.cache_elements(m), accounting.cache_bytes(m)
+    print(f"{name:12} {numbers:>7,} numbers, {size:>7,} bytes a token")
 
 # %% [markdown] tags=["beat"]
 # ## One expert is overworked
@@ -216,10 +258,22 @@ for name, m in (("nano", model.config), ("DeepSeek-V3", minimoe.V3)):
 # Which two serve the token now? And what are the gates? Write both down before you run the cell.
 
 # %% tags=["nbval-check-output"]
-scores_E, bias_E = torch.tensor([0.9, 0.8, 0.3, 0.2]), torch.tensor([-0.7, 0.0, 0.0, 0.0])
-chosen = (scores_E + bias_E).topk(2).indices
-gates = scores_E[chosen] / scores_E[chosen].sum()
-print("experts", chosen.tolist(), "gates", [round(g, 3) for g in gates.tolist()])
+from dataclasses import replace
+from minimoe.model.router import choose
+
+four = replace(
+    minimoe.NANO,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    n_group=1,
+    topk_group=1,
+    routed_scaling_factor=1.0,
+)
+scores_ME = torch.tensor([[0.9, 0.8, 0.3, 0.2]])
+for bias_E in (torch.zeros(4), torch.tensor([-0.7, 0.0, 0.0, 0.0])):
+    chosen_MK, gates_MK = choose(scores_ME, bias_E, four)
+    gates = [round(g, 3) for g in gates_MK[0].tolist()]
+    print(f"bias of expert 0 {bias_E[0]:4.1f}: experts {chosen_MK[0].tolist()}, gates {gates}")
 
 # %% [markdown]
 # The choice changed: 1 and 2. The gates are made of the plain scores, 0.8 and 0.3. Had the bias entered them, balancing would have changed what the layer computes, and training would have pushed back. A widely used inference engine shipped exactly that mistake at first.
@@ -228,7 +282,7 @@ print("experts", chosen.tolist(), "gates", [round(g, 3) for g in gates.tolist()]
 # ●●○○○ · 8 min · the one line of V3's router that is most often written wrong.
 #
 # Choose the $K$ experts with the largest $s_i + b_i$; return their ids and the gates $g_i = s_i / \sum_{j\,\text{chosen}} s_j$.
-# By hand: the cell above.
+# By hand: the two lines above.
 
 # %% tags=["exercise"]
 def choose_experts(scores_E, bias_E, K):
@@ -255,18 +309,21 @@ show(explorer, alt=explorer.alt_text())
 # ## Tiny and real
 
 # %% tags=["tiny-vs-real", "nbval-check-output"]
-v3 = minimoe.V3
-def row(what, value, source):
-    return what, value(model.config), value(v3), source
-compare_table([
-    row("parameters", lambda m: accounting.parameters(m).total, "computed from config.json"),
-    row("... used on a token (with head)", lambda m: accounting.parameters(m).activated.with_head, "computed; arXiv 2412.19437 says 37B"),
-    row("share used", lambda m: f"{accounting.parameters(m).activated.with_head / accounting.parameters(m).total:.1%}", "computed"),
-    row("layers, of which dense", lambda m: f"{m.num_hidden_layers}, {m.first_k_dense_replace}", "arXiv 2412.19437 section 4.2"),
-    row("routed experts, chosen", lambda m: f"{m.n_routed_experts}, {m.num_experts_per_tok}", "arXiv 2412.19437 section 4.2"),
-    row("groups, kept", lambda m: f"{m.n_group}, {m.topk_group}", "arXiv 2412.19437 section 4.2"),
-    row("cache, bytes a token", accounting.cache_bytes, "computed; arXiv 2505.09343 table 1"),
-], ours="nano")
+def facts(m):
+    n = accounting.parameters(m)
+    used = n.activated.with_head
+    experts, groups = f"{m.n_routed_experts}, {m.num_experts_per_tok}", f"{m.n_group}, {m.topk_group}"
+    layers = f"{m.num_hidden_layers}, {m.first_k_dense_replace}"
+    return n.total, used, f"{used / n.total:.1%}", layers, experts, groups, accounting.cache_bytes(m)
+
+
+what = (
+    "parameters; used on a token, with head; share used; layers, of which dense; "
+    "routed experts, chosen; groups, kept; cache, bytes a token"
+).split("; ")
+paper = ["arXiv 2412.19437 section 4.2"] * 3
+source = ["computed", "computed; the paper says 37B", "computed", *paper, "computed; arXiv 2505.09343 table 1"]
+compare_table(zip(what, facts(model.config), facts(minimoe.V3), source), ours="nano")
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -274,7 +331,11 @@ compare_table([
 # A token uses 8 of 256 experts, so its arithmetic is that of a 37-billion model. Memory is another matter. All 671 billion must be *stored*, and what must be *read* for a step depends on how many tokens share it: the next token goes to other experts. If tokens chose at random, how many of the 256 experts of a layer would 64 tokens need?
 
 # %%
-guess("00.touched", "64 tokens, each sent to 8 of 256 experts at random: how many different experts are needed, on average?", accounting.experts_touched(256, 8, 64))
+guess(
+    "00.touched",
+    "64 tokens, each sent to 8 of 256 experts at random: how many different experts?",
+    accounting.experts_touched(256, 8, 64),
+)
 
 # %% [markdown]
 # ### Exercise: how many experts does a batch need?
@@ -303,21 +364,54 @@ chosen_MK = model(torch.tensor([ids])).routing[2].chosen_MK
 tokens = [1, 2, 4, 8, 16, 32, 64]
 batches = torch.randperm(len(ids))[:64]
 used = [len(set(chosen_MK[batches[:n]].flatten().tolist())) for n in tokens]
-show(lines({"nano, measured": (tokens, used), "random choice": (tokens, [touched(E, K, n) for n in tokens])},
-    "A few tokens suffice to need nearly every expert", "tokens in the batch", f"experts needed, of {E}", grey=["random choice"], log="x"),
-    alt="Both curves rise from 4 experts for one token to nearly all 16 within a few dozen tokens.")
+show(
+    lines(
+        {
+            "nano, measured": (tokens, used),
+            "random choice": (tokens, [touched(E, K, n) for n in tokens]),
+        },
+        "A few tokens suffice to need nearly every expert",
+        "tokens in the batch",
+        f"experts needed, of {E}",
+        grey=["random choice"],
+        log="x",
+    ),
+    alt="Both curves rise from 4 experts for one token to nearly all within a few dozen tokens.",
+)
 
 # %% [markdown]
 # So the idea pays in arithmetic always, in memory traffic only when few tokens share a step, and in memory never: a mixture of experts of 671 billion parameters takes the memory of 671 billion parameters. Someone who runs it for one user on one machine pays for 671 and uses 37. Someone who serves thousands spreads the experts over dozens of GPUs and keeps all of them busy. DeepSeek's own service decodes on 144 GPUs at a time (open-infra-index, day 6).
 
 # %% tags=["nbval-check-output"]
-receipt([
-    ("V3, all parameters", count.total, "asserted by tests/minimoe/accounting/test_weights.py"),
-    ("V3, used on a token (with head)", working.with_head, "asserted by tests/minimoe/accounting/test_weights.py"),
-    ("rent of the final run, dollars", 5_576_000, "source: arXiv 2412.19437 table 1; recomputed above"),
-    ("R1's training, dollars", 294_000, "source: Guo et al., Nature 645 (2025), supplement table 7"),
-    ("experts needed by 64 tokens at random", round(accounting.experts_touched(256, 8, 64), 1), "computed"),
-])
+receipt(
+    [
+        (
+            "V3, all parameters",
+            count.total,
+            "asserted by tests/minimoe/accounting/test_weights.py",
+        ),
+        (
+            "V3, used on a token (with head)",
+            working.with_head,
+            "asserted by tests/minimoe/accounting/test_weights.py",
+        ),
+        (
+            "rent of the final run, dollars",
+            5_576_000,
+            "source: arXiv 2412.19437 table 1; recomputed above",
+        ),
+        (
+            "R1's training, dollars",
+            294_000,
+            "source: Guo et al., Nature 645 (2025), supplement table 7",
+        ),
+        (
+            "experts needed by 64 tokens at random",
+            round(accounting.experts_touched(256, 8, 64), 1),
+            "computed",
+        ),
+    ]
+)
 
 # %% [markdown] tags=["check-yourself"]
 # ## Check yourself

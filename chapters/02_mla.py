@@ -28,6 +28,7 @@ import torch
 import minimoe
 from minimoe import accounting
 from minimoe_course import *
+
 setup(seed=0)
 
 # %% [markdown] tags=["question"]
@@ -43,7 +44,8 @@ setup(seed=0)
 kept_by_mha = accounting.mha_elements(layers=61, heads=128, head_dim=128) * 2
 kept_by_v3 = accounting.cache_bytes(minimoe.V3)
 for name, token_bytes in (("multi-head attention", kept_by_mha), ("DeepSeek-V3", kept_by_v3)):
-    print(f"{name:21} {token_bytes / 1e3:8,.1f} KB a token   {token_bytes * 131072 / 1e9:6.1f} GB for 131,072 tokens")
+    chat_gb = token_bytes * 131072 / 1e9
+    print(f"{name:21} {token_bytes / 1e3:8,.1f} KB a token {chat_gb:6.1f} GB for 131,072 tokens")
 
 # %% [markdown] tags=["by-hand"]
 # ## Two tokens by hand
@@ -52,15 +54,15 @@ for name, token_bytes in (("multi-head attention", kept_by_mha), ("DeepSeek-V3",
 # number, the token's **latent**, by multiplying it with a fixed matrix $W_{UK}$. Then the latent is all that has to be kept.
 
 # %% tags=["by-hand", "nbval-check-output"]
-latent_SC = torch.tensor([[2.0], [-1.0]])                   # two tokens, one number each
-w_uk_HNC = torch.tensor([[[1.0], [0.0]], [[0.5], [3.0]]])   # two heads, two numbers a key
-k_HSN = torch.einsum("sc,hnc->hsn", latent_SC, w_uk_HNC)    # keys, rebuilt from the latents
+latent_SC = torch.tensor([[2.0], [-1.0]])  # two tokens, one number each
+w_uk_HNC = torch.tensor([[[1.0], [0.0]], [[0.5], [3.0]]])  # two heads, two numbers a key
+k_HSN = torch.einsum("sc,hnc->hsn", latent_SC, w_uk_HNC)  # keys, rebuilt from the latents
 print("keys of head 0:", k_HSN[0].tolist(), "  of head 1:", k_HSN[1].tolist())
 
-q_HN = torch.tensor([[1.0, 1.0], [2.0, -1.0]])              # one query: two heads
+q_HN = torch.tensor([[1.0, 1.0], [2.0, -1.0]])  # one query: two heads
 print("scores from the keys:   ", torch.einsum("hn,hsn->hs", q_HN, k_HSN).tolist())
 
-q_latent_HC = torch.einsum("hn,hnc->hc", q_HN, w_uk_HNC)    # the same matrix, on the query
+q_latent_HC = torch.einsum("hn,hnc->hc", q_HN, w_uk_HNC)  # the same matrix, on the query
 print("scores from the latents:", (q_latent_HC @ latent_SC.T).tolist())
 
 # %% [markdown]
@@ -90,11 +92,17 @@ layer, c = model.model.layers[0], model.config
 x_BTD = layer.input_layernorm(model.model.embed_tokens(ids_BT)).detach()
 turns = rope_turns(c, torch.arange(ids_BT.shape[1])[None], torch.float32)
 latent_BTC, k_rot_BTR = layer.self_attn.requires_grad_(False).compress(x_BTD, turns)
-print(f"{ids_BT.shape[1]} tokens: hidden states of {c.hidden_size} numbers, latents of {latent_BTC.shape[-1]}")
-print(f"keys and values of {c.num_attention_heads} heads would be {c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim)}")
+per_head = c.qk_nope_head_dim + c.v_head_dim
+print(f"{ids_BT.shape[1]} tokens: {c.hidden_size} numbers in a hidden state, {latent_BTC.shape[-1]} in a latent")
+print(f"keys and values of {c.num_attention_heads} heads would be {c.num_attention_heads * per_head}")
 
 # %%
-guess("02.share", "V3 rebuilds 128 keys and 128 values of 128 numbers from a latent of 512. Which share of them is kept?", 512 / 32768 * 100, unit="%")
+guess(
+    "02.share",
+    "V3 rebuilds 128 keys and 128 values of 128 numbers from a latent of 512. What share is kept?",
+    512 / 32768 * 100,
+    unit="%",
+)
 
 # %% [markdown]
 # ### Exercise: whose rows are these?
@@ -129,7 +137,10 @@ w_uq = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
 for distance in (0, 1, 2):
     cos, sin = torch.tensor(float(distance)).cos(), torch.tensor(float(distance)).sin()
     turn = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])])
-    print(f"distance {distance}:", [[round(v, 2) + 0.0 for v in row] for row in (w_uq.T @ turn.T @ w_uk).tolist()])
+    print(
+        f"distance {distance}:",
+        [[round(v, 2) + 0.0 for v in row] for row in (w_uq.T @ turn.T @ w_uk).tolist()],
+    )
 
 # %% [markdown]
 # Three distances, three matrices. A context of 4,096 tokens needs 4,096 of them a head, so nothing can be prepared in advance. The alternative is to rebuild
@@ -145,7 +156,13 @@ for distance in (0, 1, 2):
 # The name is **decoupled rotary key**. Note what it is made from: the hidden state $h$, not the latent. And it is one a token, not one a head:
 
 # %%
-guess("02.per_head", "If every one of V3's 128 heads kept its own rotary key of 64 numbers beside the latent of 512, how many times larger would the cache be?", (512 + 128 * 64) / (512 + 64), unit="times")
+guess(
+    "02.per_head",
+    "If each of V3's 128 heads kept its own rotary key of 64 numbers beside the latent, "
+    "how many times larger would the cache be?",
+    (512 + 128 * 64) / (512 + 64),
+    unit="times",
+)
 
 # %% [markdown]
 # What do the heads do with it? In the trained model, here is the positional part of the score, $q_R \cdot k_R$, of our sentence's last token with every token before it.
@@ -154,9 +171,16 @@ guess("02.per_head", "If every one of V3's 128 heads kept its own rotary key of 
 q_nope_BTHN, q_rot_BTHR = layer.self_attn.queries(x_BTD, turns)
 position_HS = torch.einsum("hr,sr->hs", q_rot_BTHR[0, -1], k_rot_BTR[0])
 distance = list(range(ids_BT.shape[1]))[::-1]
-show(lines({f"head {h}": (distance, scores) for h, scores in enumerate(position_HS)},
-    "One shared rotary key, and every head reads distance its own way", "tokens back", "positional part of the score"),
-    alt="One curve a head over the distance in tokens; the curves differ in height and shape although all heads read the same rotary keys.")
+show(
+    lines(
+        {f"head {h}": (distance, scores) for h, scores in enumerate(position_HS)},
+        "One shared rotary key, and every head reads distance its own way",
+        "tokens back",
+        "positional part of the score",
+    ),
+    alt="One curve a head over the distance in tokens; the curves differ in height and shape although "
+    "all heads read the same rotary keys.",
+)
 
 # %% [markdown]
 # ### Exercise: the bill
@@ -185,7 +209,9 @@ hints("02.cache_kb")
 v3 = cache_kb(61, 512, 64, 128, 2)
 qwen = accounting.gqa_elements(layers=80, groups=8, head_dim=128) * 2 / 1000
 llama = accounting.gqa_elements(layers=126, groups=8, head_dim=128) * 2 / 1000
-print(f"V3 {v3:.3f}   Qwen-2.5-72B {qwen:.3f} = {qwen / v3:.2f} times V3   LLaMA-3.1-405B {llama:.3f} = {llama / v3:.2f} times V3")
+print(f"DeepSeek-V3    {v3:.3f}")
+print(f"Qwen-2.5-72B   {qwen:.3f} = {qwen / v3:.2f} times V3")
+print(f"LLaMA-3.1-405B {llama:.3f} = {llama / v3:.2f} times V3")
 
 # %% [markdown]
 # All three caches are right, and so is 4.66. The last ratio is 7.34; the paper prints 7.28. (Nothing hangs on it. It shows that numbers can be checked.)
@@ -211,11 +237,13 @@ latent_SC, q_HN = latent_BTC[0], q_nope_BTHN[0, -1]
 k_HSN = torch.einsum("sc,hnc->hsn", latent_SC, w_uk_HNC)
 rebuilt = torch.einsum("hn,hsn->hs", q_HN, k_HSN)
 absorbed = torch.einsum("hn,hnc->hc", q_HN, w_uk_HNC) @ latent_SC.T
-print(f"scores:  largest {rebuilt.abs().max():.2f}, largest difference {(rebuilt - absorbed).abs().max():.0e}")
+error = (rebuilt - absorbed).abs().max()
+print(f"scores:  largest {rebuilt.abs().max():.2f}, largest difference {error:.0e}")
 
-entries = torch.cat([latent_BTC, k_rot_BTR], dim=-1)        # what the cache holds of each token
+entries = torch.cat([latent_BTC, k_rot_BTR], dim=-1)  # what the cache holds of each token
 whole = [path(q_nope_BTHN, q_rot_BTHR, entries) for path in (mla.expand, mla.absorb)]
-print(f"outputs: largest {whole[0].abs().max():.2f}, largest difference {(whole[0] - whole[1]).abs().max():.0e}")
+error = (whole[0] - whole[1]).abs().max()
+print(f"outputs: largest {whole[0].abs().max():.2f}, largest difference {error:.0e}")
 
 # %% [markdown]
 # After absorption the 128 heads of V3 are 128 queries of 576 numbers against one key of 576 numbers that they share, and the value is the key's first 512 numbers. It is multi-query attention, with the quality of 128 different keys.
@@ -228,7 +256,9 @@ print(f"outputs: largest {whole[0].abs().max():.2f}, largest difference {(whole[
 # The result has shape `[H, W]`. By hand: one head, scores 1 and 2 with scale 1, latents `[1, 0]` and `[0, 2]`, and $W_{UV}$ = `[1, 1]` give $0.269 \cdot 1 + 0.731 \cdot 2 = 1.731$.
 
 # %% tags=["exercise"]
-def absorbed_attention(q_nope_HN, q_rot_HR, latent_SC, k_rot_SR, w_uk_HNC, w_uv_HWC, scale):
+def absorbed_attention(
+    q_nope_HN, q_rot_HR, latent_SC, k_rot_SR, w_uk_HNC, w_uv_HWC, scale
+):
     ...  # your code
 
 absorbed_attention = check("02.absorbed_attention", absorbed_attention)
@@ -245,11 +275,20 @@ hints("02.absorbed_attention")
 from minimoe.model.rope import apply_rope
 
 t = torch.arange(len(latent_SC))
-angles = torch.polar(torch.ones(len(t), 1), 0.3 * t[:, None])      # every pair turns 0.3 radians a token
+angles = torch.polar(
+    torch.ones(len(t), 1), 0.3 * t[:, None]
+)  # every pair turns 0.3 radians a token
 right = torch.einsum("hn,hsn->hs", apply_rope(q_HN, angles[-1]), apply_rope(k_HSN, angles))
 error_HS = (absorbed - right).abs() / right.abs().mean()
-show(lines({"error": (distance, error_HS.mean(0))}, "Absorbing through a rotation: right at distance 0, wrong beyond",
-    "tokens back", "error of the score / mean score"), alt="The error is zero for the token itself and large from one token back on.")
+show(
+    lines(
+        {"error": (distance, error_HS.mean(0))},
+        "Absorbing through a rotation: right at distance 0, wrong beyond",
+        "tokens back",
+        "error of the score / mean score",
+    ),
+    alt="The error is zero for the token itself and large from one token back on.",
+)
 
 # %% [markdown]
 # Only for the token itself, where query and key are turned by the same angle. No exception was raised, and the model would still produce text. This is why the check above compares numbers.
@@ -272,18 +311,20 @@ show(explorer, alt=explorer.alt_text())
 # The trained model of the course and V3 differ in size, not in kind. The last row is the exercise at the end of the chapter.
 
 # %% tags=["tiny-vs-real", "nbval-check-output"]
-nano, v3 = model.config, minimoe.V3
-def row(what, value, source):
-    return what, value(nano), value(v3), source
-compare_table([
-    row("heads H", lambda m: m.num_attention_heads, "config; arXiv 2412.19437 section 4.2"),
-    row("latent C", lambda m: m.kv_lora_rank, "config; arXiv 2412.19437 section 4.2"),
-    row("rotary key R", lambda m: m.qk_rope_head_dim, "config; arXiv 2412.19437 section 4.2"),
-    row("numbers cached a token and layer", lambda m: m.kv_lora_rank + m.qk_rope_head_dim, "computed"),
-    row("... as a share of MHA's", lambda m: f"{(m.kv_lora_rank + m.qk_rope_head_dim) / (m.num_attention_heads * (m.qk_nope_head_dim + m.v_head_dim)):.1%}", "computed"),
-    row("cache at 2 bytes, KB a token", lambda m: accounting.cache_bytes(m) / 1000, "computed; arXiv 2505.09343 table 1"),
-    row("absorb below ... new tokens a call", lambda m: round(accounting.absorb_pays_below(m.kv_lora_rank, m.qk_nope_head_dim, m.v_head_dim)), "computed"),
-], ours="nano")
+def facts(m):
+    H, C, R, N, W = m.num_attention_heads, m.kv_lora_rank, m.qk_rope_head_dim, m.qk_nope_head_dim, m.v_head_dim
+    share = f"{(C + R) / (H * (N + W)):.1%}"
+    kb, crossover = accounting.cache_bytes(m) / 1000, round(accounting.absorb_pays_below(C, N, W))
+    return H, C, R, C + R, share, kb, crossover
+
+
+what = (
+    "heads H; latent C; rotary key R; numbers cached a token and layer; as a share of MHA's; "
+    "cache at 2 bytes, KB a token; absorb below so many new tokens a call"
+).split("; ")
+paper = ["config; arXiv 2412.19437 section 4.2"] * 3
+source = [*paper, "computed", "computed", "computed; arXiv 2505.09343 table 1", "computed"]
+compare_table(zip(what, facts(model.config), facts(minimoe.V3), source), ours="nano")
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -292,14 +333,15 @@ compare_table([
 
 # %% tags=["nbval-check-output"]
 H, N, W, C, R = 128, 128, 128, 512, 64
-per_token = {                       # multiplications, bytes read from the cache
+per_token = {  # multiplications, bytes read from the cache
     "MHA, 128 heads": (H * (N + W), H * (N + W) * 2),
     "GQA, 8 groups": (H * (N + W), 8 * (N + W) * 2),
     "MLA, absorbed": (H * (2 * C + R), (C + R) * 2),
     "MLA, expanded": (H * (N + W) * C + H * (N + R + W), (C + R) * 2),
 }
 for name, (multiplications, read_bytes) in per_token.items():
-    print(f"{name:15} {multiplications:>12,} multiplications {read_bytes:>8,} bytes {2 * multiplications / read_bytes:>9,.0f} FLOPs a byte")
+    flops_a_byte = 2 * multiplications / read_bytes
+    print(f"{name:15} {multiplications:>12,} multiplications {read_bytes:>7,} bytes {flops_a_byte:>7,.0f} FLOPs a byte")
 
 # %% [markdown]
 # Absorbed MLA does 4.25 times the arithmetic of MHA and reads 1.8% of the bytes. A GPU that waits for memory gains; one that is already busy computing does not. An H800 can do roughly 295 FLOPs in the time it reads one byte (989 TFLOP/s in bfloat16, 3.35 TB/s), so MHA leaves it idle and absorbed MLA, at 242, nearly fills it.
@@ -311,24 +353,51 @@ from dataclasses import replace
 from minimoe_course.decode_timing import decode_step
 from minimoe_course.measure import cpu_us
 
-mla_16 = replace(minimoe.NANO, hidden_size=256, num_attention_heads=16, num_key_value_heads=16, q_lora_rank=128,
-    kv_lora_rank=128, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32, max_position_embeddings=4096)
+mla_16 = replace(
+    minimoe.NANO,
+    hidden_size=256,
+    num_attention_heads=16,
+    num_key_value_heads=16,
+    q_lora_rank=128,
+    kv_lora_rank=128,
+    qk_nope_head_dim=32,
+    qk_rope_head_dim=16,
+    v_head_dim=32,
+    max_position_embeddings=4096,
+)
 mha_16 = replace(mla_16, kv_lora_rank=None, q_lora_rank=None, head_dim=32)
 gqa_16 = replace(mha_16, num_key_value_heads=2)
 contexts, curves = [64, 256, 1024, 4096], {}
 for S in contexts:
-    steps = {"MHA": decode_step(mha_16, S), "GQA, 2 groups": decode_step(gqa_16, S),
-             "MLA, absorbed": decode_step(mla_16, S), "MLA, expanded": decode_step(mla_16, S, path="expand")}
+    steps = {
+        "MHA": decode_step(mha_16, S),
+        "GQA, 2 groups": decode_step(gqa_16, S),
+        "MLA, absorbed": decode_step(mla_16, S),
+        "MLA, expanded": decode_step(mla_16, S, path="expand"),
+    }
     for name, (low, median, high) in cpu_us(steps, rounds=9).items():
         curves.setdefault(name, ([], []))[0].append(S)
         curves[name][1].append(median)
-show(lines(curves, "Absorbed MLA loses on short contexts and wins on long ones", "tokens in the cache", "processor time of one step (µs)", log="xy"),
-    alt="Four curves over the context. Expanded MLA is slowest and rises steeply; absorbed MLA starts above MHA and ends below it; GQA is lowest or level with absorbed MLA.")
+show(
+    lines(
+        curves,
+        "Absorbed MLA loses on short contexts and wins on long ones",
+        "tokens in the cache",
+        "processor time of one step (µs)",
+        log="xy",
+    ),
+    alt="Four curves over the context. Expanded MLA is slowest and rises steeply; absorbed MLA starts "
+    "above MHA and ends below it; GQA is lowest or level with absorbed MLA.",
+)
 
 # %%
 ratio = [a / b for a, b in zip(curves["MLA, absorbed"][1], curves["MHA"][1])]
-print("time of absorbed MLA / time of MHA:", "   ".join(f"{S:,} tokens {r:.2f}" for S, r in zip(contexts, ratio)))
-print(f"time of expanded MLA / absorbed, at 4,096 tokens: {curves['MLA, expanded'][1][-1] / curves['MLA, absorbed'][1][-1]:.0f}")
+print(
+    "time of absorbed MLA / time of MHA:",
+    "   ".join(f"{S:,} tokens {r:.2f}" for S, r in zip(contexts, ratio)),
+)
+slower = curves["MLA, expanded"][1][-1] / curves["MLA, absorbed"][1][-1]
+print(f"time of expanded MLA / absorbed, at 4,096 tokens: {slower:.0f}")
 
 # %% [markdown]
 # Three things to read off. On short contexts MLA loses: it has more matrices to apply before attention begins. On long ones its small cache wins even on a CPU. And expanding at every step, a mistake that several published re-implementations make, is the slowest of all: with it, "MLA is slower than MHA" becomes true.
@@ -355,13 +424,23 @@ hints("02.crossover")
 # So decoding (one token) and speculative checking (two or three) absorb, and prefill of a prompt of thousands expands. Inference engines carry both paths for this reason, and so does `minimoe`: `model(..., path="absorb")` and `path="expand"`.
 
 # %% tags=["nbval-check-output"]
-receipt([
-    ("V3's cache, KB a token", 70.272, "asserted by tests/minimoe/accounting/test_caching.py"),
-    ("LLaMA-3.1-405B over V3", round(516.096 / 70.272, 3), "computed"),
-    ("the same in print", 7.28, "source: arXiv 2505.09343 table 1"),
-    ("expand equals absorb", "to rounding", "asserted by tests/minimoe/model/test_mla.py"),
-    ("H800, bfloat16 TFLOP/s over TB/s", round(989 / 3.35), "source: NVIDIA H100/H800 SXM data sheet, dense, 989 TFLOP/s and 3.35 TB/s"),
-])
+receipt(
+    [
+        (
+            "V3's cache, KB a token",
+            70.272,
+            "asserted by tests/minimoe/accounting/test_caching.py",
+        ),
+        ("LLaMA-3.1-405B over V3", round(516.096 / 70.272, 3), "computed"),
+        ("the same in print", 7.28, "source: arXiv 2505.09343 table 1"),
+        ("expand equals absorb", "to rounding", "asserted by tests/minimoe/model/test_mla.py"),
+        (
+            "H800, bfloat16 TFLOP/s over TB/s",
+            round(989 / 3.35),
+            "source: NVIDIA H100 SXM data sheet: 989 TFLOP/s, 3.35 TB/s",
+        ),
+    ]
+)
 
 # %% [markdown] tags=["check-yourself"]
 # ## Check yourself
