@@ -147,9 +147,18 @@ def test_a_mistake_of_ours_is_not_hidden_as_a_mistake_of_the_user(monkeypatch):
         main(["count", "V3"])
 
 
-def test_the_module_runs_as_a_program_and_its_output_can_be_cut_short():
+def test_the_module_runs_as_a_program():
     run = [sys.executable, "-m", "minimoe", "count"]
     whole = subprocess.run([*run, "V3"], capture_output=True, text=True)
     assert whole.returncode == 0 and "671,026,419,200" in whole.stdout
     wrong = subprocess.run([*run, "V9"], capture_output=True, text=True)
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+
+
+def test_a_reader_that_leaves_early_is_not_an_error():
+    """As in `minimoe count V3 | head -1`, taken to the extreme: nobody reads."""
+    command = [sys.executable, "-m", "minimoe", "count", "V3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.wait() == 0
+        assert process.stderr.read() == ""
