@@ -63,9 +63,9 @@ def write_folder(
     was.
     """
     folder, shards = Path(folder), plan_shards(entries, max_shard_bytes)
-    created = [p for p in (folder, *folder.parents) if not p.exists()]
-    temporary = created[-1:]
+    temporary = []
     try:
+        temporary = [p for p in (folder, *folder.parents) if not p.exists()][-1:]  # what mkdir is about to make
         folder.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
         temporary.insert(0, staged)

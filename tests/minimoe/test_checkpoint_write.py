@@ -3,7 +3,9 @@
 import json
 import os
 import stat
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,14 +160,23 @@ def test_a_folder_that_cannot_be_made_is_said(model, tmp_path):
     assert (tmp_path / "file").read_text() == ""
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere; un-skip as another user")
-def test_an_unwritable_folder_is_said(model, tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(OSError, match="could not save a checkpoint to .*denied"):
-            save(model, tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's; un-skip when Windows refuses a folder so")
+def test_an_unwritable_folder_is_said_and_nothing_changes(model):
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        save(Transformer(CONFIG, seed=2), folder)
+        before = content(Path(folder))
+        os.chmod(folder, 0o555)
+        if user == 0:
+            os.seteuid(65534)  # root may write anywhere: become nobody for a moment
+        try:
+            for target in (folder, os.path.join(folder, "new")):
+                with pytest.raises(OSError, match="could not save a checkpoint to .*[Dd]enied"):
+                    save(model, target)
+        finally:
+            os.seteuid(user)
+        os.chmod(folder, 0o755)
+        assert content(Path(folder)) == before
 
 
 def test_a_weight_that_fp8_cannot_hold_is_named_and_nothing_is_written(tmp_path):
