@@ -53,33 +53,34 @@ def attend_by_hand(q_BHTN, k_BHSN, v_BHSW, scale: float, mask_BTS=None):
     """
     scores_BHTS = torch.einsum("bhtn,bhsn->bhts", q_BHTN, k_BHSN) * scale
     if mask_BTS is None:
-        T, S = scores_BHTS.shape[-2:]
-        mask_BTS = torch.ones(1, T, S, dtype=torch.bool, device=q_BHTN.device).tril(S - T)
-    scores_BHTS = scores_BHTS.masked_fill(~mask_BTS[:, None], float("-inf"))
+        visible = torch.ones(scores_BHTS.shape[2:], dtype=torch.bool, device=q_BHTN.device).tril()
+    else:
+        visible = mask_BTS[:, None]
+    scores_BHTS = scores_BHTS.masked_fill(~visible, float("-inf"))
     weights_BHTS = at_least_float32(scores_BHTS).softmax(-1).to(v_BHSW.dtype)
     return torch.einsum("bhts,bhsw->bhtw", weights_BHTS, v_BHSW)
 
 
-def attend(q_BHTN, k_BHSN, v_BHSW, scale: float, mask_BTS=None):
-    """`attend_by_hand`, by the fastest way that applies; key and value heads may number a divisor of the query heads.
+def attend(q_BHTN, k_BGSN, v_BGSW, scale: float, mask_BTS=None):
+    """`attend_by_hand`, by the fastest way that applies; the G key heads may number a divisor of the H query heads.
 
     Values narrower than keys are padded, because torch's fused kernel wants one width. Chapter 01.
     """
-    if _suits_blocks(q_BHTN, k_BHSN, mask_BTS):
-        return attend_in_blocks(q_BHTN, k_BHSN, v_BHSW, scale)
+    if _suits_blocks(q_BHTN, k_BGSN, mask_BTS):
+        return attend_in_blocks(q_BHTN, k_BGSN, v_BGSW, scale)
     mask = None if mask_BTS is None else mask_BTS[:, None]
-    width, padding = v_BHSW.shape[-1], q_BHTN.shape[-1] - v_BHSW.shape[-1]
+    width, padding = v_BGSW.shape[-1], q_BHTN.shape[-1] - v_BGSW.shape[-1]
     if padding > 0:
-        v_BHSW = F.pad(v_BHSW, (0, padding))
+        v_BGSW = F.pad(v_BGSW, (0, padding))
     out = F.scaled_dot_product_attention(
-        q_BHTN, k_BHSN, v_BHSW, mask, is_causal=mask is None, scale=scale, enable_gqa=k_BHSN.shape[1] != q_BHTN.shape[1]
+        q_BHTN, k_BGSN, v_BGSW, mask, is_causal=mask is None, scale=scale, enable_gqa=k_BGSN.shape[1] != q_BHTN.shape[1]
     )
     return out[..., :width]
 
 
-def _suits_blocks(q_BHTN, k_BHSN, mask_BTS) -> bool:
+def _suits_blocks(q_BHTN, k_BGSN, mask_BTS) -> bool:
     training = torch.is_grad_enabled() and q_BHTN.requires_grad
-    plain = mask_BTS is None and q_BHTN.shape[:3] == k_BHSN.shape[:3] and q_BHTN.shape[2] <= LONGEST_IN_BLOCKS
+    plain = mask_BTS is None and q_BHTN.shape[:3] == k_BGSN.shape[:3] and q_BHTN.shape[2] <= LONGEST_IN_BLOCKS
     return training and plain and q_BHTN.device.type == "cpu" and q_BHTN.dtype in (torch.float32, torch.float64)
 
 

@@ -52,11 +52,12 @@ class _CrossEntropy(torch.autograd.Function):
         return d_logits_MV.scatter_add_(1, targets, -scale_of_row), None
 
 
-def next_token_loss(logits_BTV: torch.Tensor, labels_BT: torch.Tensor, ahead: int = 1) -> torch.Tensor:
+def next_token_loss(logits_BTV: torch.Tensor, labels: torch.Tensor, ahead: int = 1) -> torch.Tensor:
     """Mean cross-entropy of position i's prediction of token i + `ahead`, in nats; labels of -100 do not count.
 
-    Position i of `logits_BTV` is compared with `labels_BT[:, i + ahead]`; positions without such a label do not count.
+    Position i of `logits_BTV` is compared with `labels[:, i + ahead]`; positions without such a label do not count, and there
+    may be more labels than positions.
     `ahead` is 1 for the trunk and k + 1 for MTP depth k. Source: arXiv 2412.19437 equation 24. Chapters 01 and 05.
     """
-    targets_BT = F.pad(labels_BT[:, ahead:], (0, ahead), value=IGNORE)[:, : logits_BTV.shape[1]]
-    return cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+    targets = F.pad(labels[:, ahead:], (0, ahead), value=IGNORE)[:, : logits_BTV.shape[1]]
+    return cross_entropy(logits_BTV.flatten(0, 1), targets.flatten())

@@ -111,7 +111,7 @@ class MultiHeadLatentAttention(nn.Module):
         w_uk_HNC, w_uv_HWC = self.up_projections()
         q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_uk_HNC)
         if mask_BTS is None:
-            mask_BTS = torch.ones(1, T, S, dtype=torch.bool, device=entries.device).tril(S - T)
+            mask_BTS = torch.ones(T, S, dtype=torch.bool, device=entries.device).tril().expand(len(entries), T, S)
         # All heads read the same keys, so they stand as T * H queries of one head. The entries serve as values too, which
         # saves a copy of the latents; what the rotary keys add up to is cut off.
         q = torch.cat([q_latent_BTHC, q_rot_BTHR], dim=-1).flatten(1, 2)[:, None]

@@ -108,6 +108,24 @@ def apply_rope(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
     Source: `apply_rotary_emb` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 01.
     """
+    return _Turn.apply(x, turns)
+
+
+class _Turn(torch.autograd.Function):
+    """The gradient of a rotation is the rotation back."""
+
+    @staticmethod
+    def forward(ctx, x, turns):
+        ctx.save_for_backward(turns)
+        return _turned(x, turns)
+
+    @staticmethod
+    def backward(ctx, d_out):
+        (turns,) = ctx.saved_tensors
+        return _turned(d_out, turns.conj()), None
+
+
+def _turned(x, turns):
     wide = x if x.dtype == torch.float64 else x.float()
     if wide.storage_offset() % 2 or any(step % 2 for step in wide.stride()[:-1]):
         # a pair must start at an even address, and after an odd number of others (qk_nope_head_dim=7) it does not

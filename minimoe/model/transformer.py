@@ -177,13 +177,13 @@ class Transformer(nn.Module):
 
     def _predict_further(self, out: Output, embedded_BTD, span: Span) -> None:
         """Run MTP depth k on the states of depth k - 1 and the embeddings of the tokens k ahead."""
-        state_BTD, first = out.hidden_BTD, self.config.num_hidden_layers
+        state, first = out.hidden_BTD, self.config.num_hidden_layers
         for k, module in enumerate(self.mtp_modules, start=1):
-            if state_BTD.shape[1] < 2:
+            if state.shape[1] < 2:
                 break
-            shorter = Span(span.turns[:, : state_BTD.shape[1] - 1], path=span.path)
-            normed_BTD, state_BTD, decision = module(state_BTD[:, :-1], embedded_BTD[:, k:], shorter)
-            out.mtp_logits.append(self.lm_head(normed_BTD))
+            shorter = Span(span.turns[:, : state.shape[1] - 1], path=span.path)
+            normed, state, decision = module(state[:, :-1], embedded_BTD[:, k:], shorter)
+            out.mtp_logits.append(self.lm_head(normed))
             if decision is not None:
                 out.routing[first + k - 1] = decision
 
