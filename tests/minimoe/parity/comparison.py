@@ -66,7 +66,7 @@ def distance(mine: dict, theirs: dict) -> dict[str, float]:
 
 
 def measure(case) -> dict[str, dict[str, float]]:
-    """`distance` of our results to the official ones in both dtypes, and `noise`: of the official float32 to float64."""
+    """`distance` of our results to the official ones in both dtypes; `noise`: of the official float32 to float64."""
     ids_BT, labels_BT = tokens_and_labels(case.config, case.seed, case.batch, case.length)
     ours, exact = clear_pair(case.config, case.seed, ids_BT, case.bias_shift)
     truth, theirs = official_results(exact, ids_BT, labels_BT), official_results(ours, ids_BT, labels_BT)

@@ -19,7 +19,7 @@ from model_draws import Draw, sample
 TABLE = Path(__file__).with_name("PARITY.md")
 INTRODUCTION = """# Distance between minimoe and the official models
 
-Written by `python tests/minimoe/parity/table.py` with torch {torch} on a CPU, one thread, and transformers {transformers}.
+Written by `python tests/minimoe/parity/table.py`: torch {torch} on a CPU, one thread; transformers {transformers}.
 
 Each row is one configuration drawn by hypothesis, with random weights, norm gains and biases; the draws are the same
 in every run. A number is the largest difference from `transformers`' `{v3}` or
