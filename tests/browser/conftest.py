@@ -131,6 +131,11 @@ class Notebook:
     def error_outputs(self) -> list[str]:
         return self.page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
 
+    def shrink_to_phone(self):
+        """Fold the file browser away and make the window as narrow as a phone's."""
+        self.page.keyboard.press("Control+b")
+        self.page.set_viewport_size({"width": 400, "height": 860})
+
     def screenshot(self, name: str):
         """Save the page where MINIMOE_SCREENSHOTS says, for a human to look at."""
         folder = os.environ.get("MINIMOE_SCREENSHOTS")

@@ -1,3 +1,6 @@
+"""CompressionExplorer in a real JupyterLab: every view draws, follows its controls, and asks nothing of another
+machine."""
+
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -7,21 +10,61 @@ import minimoe
 from minimoe.tokenizer import Tokenizer
 from minimoe_widgets import CompressionExplorer
 
-text = "A large animal with a long tail lives in the forest and eats the leaves of trees."
+text = "A large animal with a long tail lives in the forest."
 tokenizer = Tokenizer.train(text * 2, vocab_size=300)
 model = minimoe.Transformer(minimoe.NANO, seed=0)
 """
+PLOT = "document.querySelector('.js-plotly-plot .main-svg').outerHTML"
+TITLE = ".minimoe-title"
 
 
-def test_a(open_notebook):
+def changed(notebook, action):
+    """Do `action`, wait until the plot and the title above it are others; gives the title."""
+    page = notebook.page
+    before, title = page.evaluate(PLOT), page.locator(TITLE).inner_text()
+    action()
+    script = f"([plot, title]) => {PLOT} !== plot && document.querySelector('{TITLE}').innerText !== title"
+    page.wait_for_function(script, arg=[before, title], timeout=20_000)
+    return page.locator(TITLE).inner_text()
+
+
+def press(notebook, label, key):
+    handle = notebook.page.locator(".widget-slider", has_text=label).locator(".noUi-handle")
+    handle.focus()
+    handle.press(key)
+
+
+def test_every_view_draws_and_follows_its_controls(open_notebook):
     notebook = open_notebook([SETUP, "CompressionExplorer(model, tokenizer, text=text)"])
     notebook.run_all()
-    notebook.page.wait_for_timeout(1000)
-    notebook.screenshot("dbg")
-    print(notebook.errors)
-    print(notebook.page.evaluate("document.querySelectorAll('.js-plotly-plot').length"))
-    for name in ("What the cache costs", "Where heads look", "What the latent holds"):
-        notebook.page.get_by_role("button", name=name).click()
-        notebook.page.wait_for_timeout(1500)
-        notebook.screenshot(name)
+    page = notebook.page
+    page.locator(".js-plotly-plot .barlayer .point").first.wait_for()
+    page.get_by_text("70.272 KB a token").first.wait_for()
+    page.locator(TITLE).scroll_into_view_if_needed()
+    notebook.screenshot("compression_bill")
+    assert "17.398 GB" in changed(notebook, lambda: press(notebook, "Latent size", "ArrowRight"))
+
+    def view(name):
+        return lambda: page.get_by_role("button", name=name).click()
+
+    assert changed(notebook, view("Where heads look")).startswith("Layer")
+    notebook.screenshot("compression_attention")
+    key = "ArrowLeft" if "head 3" in page.locator(TITLE).inner_text() else "ArrowRight"
+    changed(notebook, lambda: press(notebook, "Head", key))
+    assert "directions keep" in changed(notebook, view("What the latent holds"))
+    notebook.screenshot("compression_rank")
+    changed(notebook, lambda: press(notebook, "Rank kept", "ArrowLeft"))
+    notebook.assert_clean()
+
+
+def test_the_bill_fits_on_a_phone(open_notebook):
+    notebook = open_notebook([SETUP, "CompressionExplorer(model, tokenizer, text=text)"])
+    notebook.run_all()
+    page = notebook.page
+    page.locator(".js-plotly-plot .barlayer .point").first.wait_for()
+    notebook.shrink_to_phone()
+    page.wait_for_function("document.querySelector('.js-plotly-plot').getBoundingClientRect().width < 400")
+    page.locator(TITLE).scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # the plot follows the window after a pause of its own
+    notebook.screenshot("compression_phone")
     notebook.assert_clean()

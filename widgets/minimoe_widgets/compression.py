@@ -135,9 +135,9 @@ class CompressionExplorer(widgets.VBox):
         else:
             spectra = reading.spectra[self.rank_layer.value]
             self.figure.show_rank(spectra, reading.ranks, reading.losses, self.rank.value)
-        self.title.value = (
-            f'<div style="font-weight:600;line-height:1.35;white-space:normal">{html.escape(self._words()[0])}</div>'
-        )
+        look = "font-weight:600;line-height:1.35;white-space:normal"
+        title = html.escape(self._words()[0])
+        self.title.value = f'<div class="minimoe-title" role="status" style="{look}">{title}</div>'
         self._say("" if view == "bill" else reading.notice)
 
     def _place(self, view):

@@ -145,7 +145,7 @@ function drawGutter(canvas, view, size, look) {
   pen.textAlign = "right";
   pen.textBaseline = "middle";
   const every = Math.ceil(11 / size.cellHeight);
-  for (let e = 0; e < view.experts; e += every) pen.fillText(String(e), GUTTER - 4, (e + 0.5) * size.cellHeight);
+  for (let e = 0; e < view.experts; e += every) pen.fillText(String(e), GUTTER - 4, Math.max((e + 0.5) * size.cellHeight, 5));
   pen.save();
   pen.translate(9, size.mapHeight / 2);
   pen.rotate(-Math.PI / 2);
@@ -161,13 +161,12 @@ function drawBars(canvas, view, size, look) {
   const mean = view.load.reduce((a, b) => a + b, 0) / view.load.length;
   pen.font = `10px ${look.font}`;
   pen.textBaseline = "middle";
-  const every = Math.ceil(10 / size.cellHeight);
   view.load.forEach((load, e) => {
     const y = e * size.cellHeight;
     pen.fillStyle = load === most ? "#D55E00" : "#56B4E9";
     pen.fillRect(GAP, y + 0.5, (room * load) / most, Math.max(size.cellHeight - 1, 1));
     pen.fillStyle = look.ink;
-    if (load === most || e % every === 0) pen.fillText(String(load), GAP + (room * load) / most + 3, y + size.cellHeight / 2);
+    if (load === most || size.cellHeight >= 10) pen.fillText(String(load), GAP + (room * load) / most + 3, y + size.cellHeight / 2);
   });
   const x = GAP + (room * mean) / most;
   pen.strokeStyle = look.ink;
@@ -275,7 +274,8 @@ function render({ model, el }) {
   // Painting changes the height; only a new width is a reason to paint again.
   const resized = new ResizeObserver(() => parts.root.clientWidth !== width && paint());
   resized.observe(parts.root);
-  const themed = new MutationObserver(paint);
+  // A theme is announced before its style sheet has arrived: paint again when it has.
+  const themed = new MutationObserver(() => { paint(); setTimeout(paint, 300); setTimeout(paint, 1500); });
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   load();
   return () => {
