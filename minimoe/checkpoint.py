@@ -43,12 +43,11 @@ def save(
 
     `dtype=None` keeps the model's precision; the router's bias is float32 always. `fp8=True` stores the matrices of
     attention and feed-forward blocks as FP8 with a scale per 128 x 128 block. A file is closed before it would exceed
-    `max_shard_bytes`. Other files in the folder (tokenizer.json) stay; an older checkpoint there is replaced at the
-    end.
+    `max_shard_bytes`. Other files in the folder (tokenizer.json) stay; an older checkpoint is replaced at the end.
 
     Raises `OSError` if writing fails, leaving the folder as it was; `ValueError` for a model whose parameters are not
-    those of its config, a dtype that the format has no name for, or (FP8) weights that are NaN or infinite. Source:
-    README_WEIGHTS.md of deepseek-ai/DeepSeek-V3 @9b4e9788. Chapter 00.
+    those of its config, a dtype that is not a float's, or (FP8) weights that are NaN or infinite.
+    Source: README_WEIGHTS.md of deepseek-ai/DeepSeek-V3 @9b4e9788. Chapter 00.
     """
     config = replace(model.config, quantization_config=FP8_CONFIG if fp8 else None)
     entries = layout(config, DTYPE_NAMES[_float_dtype(dtype or model.dtype)], fp8)
@@ -71,8 +70,8 @@ def load(folder, dtype: torch.dtype | None = None, device="cpu") -> Transformer:
     router's bias is float32 always. If the config announces MTP modules and the files hold none of their tensors, as
     in folders that transformers wrote, the model is built without them and a warning says so.
 
-    Raises `CheckpointError`, before any weight is read, for anything missing, unknown, mis-shaped, truncated or
-    contradictory; `FileNotFoundError` if there is no checkpoint. Never unpickles. Chapter 00.
+    Raises `CheckpointError`, before anything of the model's size is made, for whatever is missing, unknown, mis-shaped,
+    truncated or contradictory; `FileNotFoundError` if there is no checkpoint. Never unpickles. Chapter 00.
     """
     source = open_checkpoint(folder)
     config = _without_absent_mtp(source)

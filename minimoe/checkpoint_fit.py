@@ -25,7 +25,7 @@ SHOWN = 6  # problems listed in one message
 def depth(source: Checkpoint) -> int:
     """How many layers the files hold, MTP modules included: one more than the highest layer number in a name."""
     return 1 + max(
-        (int(m[1]) for name in source.names() if (m := re.match(r"model\.layers\.(\d+)\.", name))), default=-1
+        (int(m[1]) for name in source.names() if (m := re.match(r"model\.layers\.(\d{1,9})\.", name))), default=-1
     )
 
 
@@ -37,7 +37,7 @@ def check_counts(source: Checkpoint, config: ModelConfig) -> None:
             f"num_hidden_layers={config.num_hidden_layers}, num_nextn_predict_layers={config.num_nextn_predict_layers}"
         )
         raise CheckpointError(f"{source.folder}: the files hold {found} layers, expected {expected} ({told})")
-    experts = [int(m[1]) for name in source.names() if (m := re.search(r"\.mlp\.experts\.(\d+)\.", name))]
+    experts = [int(m[1]) for name in source.names() if (m := re.search(r"\.mlp\.experts\.(\d{1,9})\.", name))]
     expected = config.n_routed_experts if config.layer_is_moe(found - 1) else 0
     found = max(experts, default=-1) + 1
     if found != expected:

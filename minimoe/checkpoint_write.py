@@ -73,11 +73,12 @@ def write_folder(
         _write_shards(staged, shards, tensor_of)
         _move_in(staged, folder)
     except BaseException as error:
-        for leftover in temporary:
-            if not any(leftover.glob(f"{ASIDE}/*")):  # old files that could not be moved back are never deleted
-                shutil.rmtree(leftover, ignore_errors=True)
+        stranded = [p for p in temporary if any(p.glob(f"{ASIDE}/*"))]  # old files that could not be moved back
+        for leftover in temporary if not stranded else []:
+            shutil.rmtree(leftover, ignore_errors=True)
+        state = f"its old files are in {stranded[0] / ASIDE}" if stranded else "which is as it was"
         if isinstance(error, OSError | SafetensorError):
-            raise OSError(f"could not save a checkpoint to {folder}, which is as it was: {error}") from error
+            raise OSError(f"could not save a checkpoint to {folder}, {state}: {error}") from error
         raise
     shutil.rmtree(staged, ignore_errors=True)
 

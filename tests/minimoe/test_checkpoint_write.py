@@ -144,7 +144,7 @@ def test_old_files_that_cannot_be_moved_back_are_not_deleted(model, tmp_path, mo
         move(source, target)
 
     monkeypatch.setattr(os, "replace", refuse_from_the_third_on)
-    with pytest.raises(OSError, match="read-only"):
+    with pytest.raises(OSError, match="its old files are in .*replaced: the disk went read-only"):
         save(model, tmp_path)
     (kept,) = tmp_path.glob(".saving-*/replaced")
     assert content(kept) == old
