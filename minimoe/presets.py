@@ -60,10 +60,10 @@ _LITE_SHAPE = {
 PRESET_VALUES = {
     "NANO": {
         "vocab_size": 2048,
-        "hidden_size": 128,
-        "num_hidden_layers": 4,
+        "hidden_size": 96,
+        "num_hidden_layers": 3,
         "first_k_dense_replace": 1,
-        "intermediate_size": 320,
+        "intermediate_size": 256,
         "num_attention_heads": 4,
         "q_lora_rank": 64,
         "kv_lora_rank": 32,

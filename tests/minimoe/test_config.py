@@ -174,7 +174,7 @@ def test_a_file_without_rank_of_the_query_or_with_zero_means_what_its_authors_me
 
 
 def test_the_baseline_has_heads_of_the_usual_width_and_survives_its_file():
-    config = dataclasses.replace(NANO, kv_lora_rank=None, num_key_value_heads=2)
+    config = dataclasses.replace(NANO, hidden_size=128, kv_lora_rank=None, num_key_value_heads=2)
     assert (config.head_dim, config.qk_head_dim, config.is_mla) == (32, 32, False)
     assert read_silently(config.to_dict()) == config
     wide = dataclasses.replace(NANO, kv_lora_rank=None, head_dim=48)
@@ -188,7 +188,7 @@ def test_several_end_tokens_are_kept_as_a_list():
 
 def test_layers_before_first_k_are_dense_and_mtp_modules_count_on():
     kinds = [NANO.layer_is_moe(layer) for layer in range(NANO.num_hidden_layers + 1)]
-    assert kinds == [False, True, True, True, True]
+    assert kinds == [False, True, True, True]
     assert not dataclasses.replace(NANO, n_routed_experts=None).layer_is_moe(3)
 
 
