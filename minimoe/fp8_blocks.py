@@ -44,7 +44,7 @@ def dequantise(
     the other: nothing larger than the result is ever in memory.
 
     Takes float8_e4m3fn and float32. Raises `ValueError` if the scales do not cover the matrix.
-    Source: `weight_dequant` of DeepSeek-V3's inference/kernel.py @9b4e9788; arXiv 2412.19437 section 3.3. Chapter 10.
+    Source: `weight_dequant` of DeepSeek-V3's inference/kernel.py @9b4e9788; arXiv 2412.19437 section 3.3. Chapter 17.
     """
     rows, columns = fp8_XY.shape
     if tuple(scale_IJ.shape) != blocks(rows, columns, block):
@@ -66,7 +66,7 @@ def quantise(weight_XY: torch.Tensor, block: tuple[int, int] = BLOCK) -> tuple[t
     most 1/16 of itself; below that the spacing of FP8 stays fixed, and the smallest weights become 0.
 
     Takes a float matrix; raises `ValueError` if it holds NaN or infinity, which a scale cannot carry.
-    Source: arXiv 2412.19437 section 3.3.2. Chapter 10.
+    Source: arXiv 2412.19437 section 3.3.2. Chapter 17.
     """
     if not torch.isfinite(weight_XY).all():
         raise ValueError(
