@@ -64,7 +64,7 @@ def test_the_bill_fits_on_a_phone(open_notebook):
     page.locator(".js-plotly-plot .barlayer .point").first.wait_for()
     notebook.shrink_to_phone()
     page.wait_for_function("document.querySelector('.js-plotly-plot').getBoundingClientRect().width < 400")
-    page.locator(TITLE).scroll_into_view_if_needed()
+    page.locator(".js-plotly-plot").scroll_into_view_if_needed()
     page.wait_for_timeout(500)  # the plot follows the window after a pause of its own
     notebook.screenshot("compression_phone")
     notebook.assert_clean()

@@ -9,15 +9,16 @@ from minimoe import NANO, Transformer
 from minimoe.tokenizer import Tokenizer
 
 TEXT = "the cat sat on the mat"
-SMALL = replace(
-    NANO,
-    hidden_size=32,
-    num_hidden_layers=3,
-    n_routed_experts=8,
-    num_experts_per_tok=3,
-    vocab_size=270,
-    initializer_range=0.1,
-)
+SHAPE = {"num_hidden_layers": 3, "first_k_dense_replace": 1, "num_nextn_predict_layers": 1, "hidden_size": 32}
+SHAPE |= {
+    "num_attention_heads": 4,
+    "num_key_value_heads": None,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+}
+SHAPE |= {"n_routed_experts": 8, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2}
+SMALL = replace(NANO, vocab_size=270, initializer_range=0.1, **SHAPE)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_groups_divide_the_heads_and_are_fewer(heads, groups):
 
 
 def test_a_baseline_model_can_be_billed_too():
-    plain = replace(NANO, kv_lora_rank=None, q_lora_rank=None, head_dim=32)
+    plain = replace(NANO, num_hidden_layers=4, kv_lora_rank=None, q_lora_rank=None, head_dim=32)
     lines = by_name(bill(plain, 4, 32, 1, "bf16"))
     assert lines["MHA"].token_bytes == 2 * 4 * 32 * 4 * 2
     assert lines["MLA"].token_bytes == (32 + 16) * 4 * 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minimoe_widgets.text_input import encode, label, labels
+from minimoe_widgets.text_input import encode, label, labels, said
 
 
 def test_a_text_becomes_its_tokens_without_a_notice(tokenizer, text):
@@ -28,3 +28,8 @@ def test_labels_show_what_cannot_be_seen(tokenizer):
 def test_half_a_character_is_shown_as_its_bytes(tokenizer):
     ids = tokenizer.encode("ü")
     assert [label(tokenizer, token) for token in ids] == ["c3", "bc"]
+
+
+def test_what_is_said_carries_no_markup_and_is_announced():
+    assert "&lt;b&gt;cat" in said("<b>cat") and 'role="status"' in said("cat")
+    assert "font-weight" in said("cat", bold=True) and "font-weight" not in said("cat")

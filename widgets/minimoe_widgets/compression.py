@@ -10,7 +10,6 @@ How the production version differs: the bill is the same and decides which batch
 belong to research.
 """
 
-import html
 import threading
 
 import ipywidgets as widgets
@@ -21,6 +20,7 @@ from minimoe_widgets.cache_bill import bill
 from minimoe_widgets.compression_figure import CompressionFigure
 from minimoe_widgets.compression_twin import attention_twin, bill_twin, rank_twin
 from minimoe_widgets.model_reading import ModelReading
+from minimoe_widgets.text_input import said
 from minimoe_widgets.twin import Twin
 
 __all__ = ["CompressionExplorer"]
@@ -56,6 +56,7 @@ class CompressionExplorer(widgets.VBox):
         self._build_model(text)
         self.view = widgets.ToggleButtons(options=VIEWS, value=view, style={"button_width": "auto"})
         self.hint, self.title, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.title.add_class("minimoe-title")
         self.panel = widgets.Box(layout={"flex_flow": "row wrap", "align_items": "center", "width": "100%"})
         super().__init__([self.view, self.hint, self.panel, self.title, self.figure, self.notice])
         self._observe()
@@ -126,7 +127,7 @@ class CompressionExplorer(widgets.VBox):
             "rank": [self.text, self.rank_layer, self.rank],
         }
         self.panel.children = panels[view]
-        self.hint.value = f"<b>Try first:</b> {HINTS[view]}"
+        self.hint.value = said(f"Try first: {HINTS[view]}")
         reading = self._reading
         if view == "bill":
             self.figure.show_bill(self._lines())
@@ -135,9 +136,7 @@ class CompressionExplorer(widgets.VBox):
         else:
             spectra = reading.spectra[self.rank_layer.value]
             self.figure.show_rank(spectra, reading.ranks, reading.losses, self.rank.value)
-        look = "font-weight:600;line-height:1.35;white-space:normal"
-        title = html.escape(self._words()[0])
-        self.title.value = f'<div class="minimoe-title" role="status" style="{look}">{title}</div>'
+        self.title.value = said(self._words()[0], bold=True)
         self._say("" if view == "bill" else reading.notice)
 
     def _place(self, view):
@@ -169,7 +168,7 @@ class CompressionExplorer(widgets.VBox):
         return words.rank_title(*about), words.rank_alt(*about)
 
     def _say(self, notice):
-        self.notice.value = f'<div role="status" style="line-height:1.4;white-space:normal">{html.escape(notice)}</div>'
+        self.notice.value = said(notice)
 
     def static(self, view: str | None = None) -> Twin:
         """The same state (or another view of it) as a matplotlib figure that needs no kernel."""

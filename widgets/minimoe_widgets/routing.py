@@ -9,7 +9,6 @@ How the production version differs: nobody looks at single tokens there; the sam
 decide which experts get a second copy (EPLB).
 """
 
-import html
 import threading
 
 import ipywidgets as widgets
@@ -17,7 +16,7 @@ import ipywidgets as widgets
 from minimoe.inference.routing_trace import changed_choices, trace_routing
 from minimoe_widgets.heatmap import COLOURS, RoutingHeatMap, pack_frame
 from minimoe_widgets.routing_figure import alt_text, draw_twin, title
-from minimoe_widgets.text_input import encode, labels
+from minimoe_widgets.text_input import encode, labels, said
 from minimoe_widgets.twin import Twin
 
 __all__ = ["RoutingExplorer"]
@@ -123,7 +122,7 @@ class RoutingExplorer(widgets.VBox):
         self.colour = widgets.Dropdown(
             options=list(COLOURS), description="Colour shows", style=wide, layout={"width": "230px"}
         )
-        self.hint = widgets.HTML("<b>Try first:</b> untick <i>selection bias on</i> and watch the bars at the right.")
+        self.hint = widgets.HTML(said("Try first: untick “selection bias on” and watch the bars at the right."))
         self.notice = widgets.HTML()
         self.text.observe(self._on_text, "value")
         for control in (self.layer, self.bias, self.colour):
@@ -159,8 +158,7 @@ class RoutingExplorer(widgets.VBox):
         self._say([*notices, *(side.bias_effect(layer) for side in self._sides)])
 
     def _say(self, sentences):
-        said = " ".join(html.escape(s) for s in sentences if s)
-        self.notice.value = f'<div role="status" style="line-height:1.4;white-space:normal">{said}</div>'
+        self.notice.value = said(" ".join(s for s in sentences if s))
 
     def _pictures(self, layer, use_bias):
         layer = self.layer.value if layer is None else layer

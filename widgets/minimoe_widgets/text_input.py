@@ -7,7 +7,9 @@ How the production version differs: a serving engine refuses a prompt that is to
 told, because the picture of the beginning is still worth having.
 """
 
-__all__ = ["encode", "label", "labels"]
+import html
+
+__all__ = ["encode", "label", "labels", "said"]
 
 
 def encode(tokenizer, text: str, context: int) -> tuple[list[int], str]:
@@ -34,3 +36,9 @@ def label(tokenizer, token: int) -> str:
 def labels(tokenizer, ids: list[int]) -> list[str]:
     """`label` of every id."""
     return [label(tokenizer, token) for token in ids]
+
+
+def said(text: str, bold: bool = False) -> str:
+    """`text` as HTML that wraps, is announced by screen readers when it changes, and cannot carry markup."""
+    weight = "font-weight:600;" if bold else ""
+    return f'<div role="status" style="{weight}line-height:1.4;white-space:normal">{html.escape(text)}</div>'

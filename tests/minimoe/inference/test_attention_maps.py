@@ -11,7 +11,7 @@ from minimoe import NANO, Transformer
 from minimoe.inference.attention_maps import attention_maps, head_habit
 
 YARN = {"type": "yarn", "factor": 4, "original_max_position_embeddings": 8, "mscale": 1.0, "mscale_all_dim": 1.0}
-SMALL = replace(NANO, vocab_size=97, num_hidden_layers=2)
+SMALL = replace(NANO, vocab_size=97, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=None)
 LATENT = replace(SMALL, rope_scaling=YARN)
 PLAIN = replace(SMALL, kv_lora_rank=None, q_lora_rank=None, head_dim=24)
 CONFIGS = {

@@ -9,7 +9,8 @@ from minimoe import NANO, Transformer
 from minimoe.inference.cache import Cache
 from minimoe.inference.latent_rank import best_rank, cached_entries, entry_parts, kept_share, loss_by_rank, spectra
 
-SMALL = replace(NANO, vocab_size=97, num_hidden_layers=2, kv_lora_rank=8, initializer_range=0.1)
+SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": None, "qk_rope_head_dim": 16}
+SMALL = replace(NANO, vocab_size=97, kv_lora_rank=8, initializer_range=0.1, **SHAPE)
 GQA = replace(SMALL, kv_lora_rank=None, q_lora_rank=None, head_dim=12, num_key_value_heads=2)
 IDS = [5, 17, 96, 0, 5, 42, 61, 3, 77, 12]
 

@@ -9,7 +9,8 @@ import torch
 from minimoe import NANO, Transformer
 from minimoe.inference.routing_trace import changed_choices, trace_routing
 
-CONFIG = replace(NANO, vocab_size=97, num_hidden_layers=3, n_routed_experts=12, n_group=4, num_experts_per_tok=3)
+SHAPE = {"num_hidden_layers": 3, "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3}
+CONFIG = replace(NANO, vocab_size=97, n_routed_experts=12, **SHAPE)
 IDS = [5, 17, 96, 0, 5, 42, 61]
 SOFTMAX = {"scoring_func": "softmax", "norm_topk_prob": False}
 
