@@ -73,7 +73,9 @@ def test_a_profiler_counts_the_same_operations_in_our_model(config):
     linear = sum(n for op, n in counts.items() if "attention" not in str(op) and "bmm" not in str(op))
     ours = flops(config, T, causal=False)
     activated = parameters(config).activated.with_head
-    not_products = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 1) + 3 * config.n_routed_experts
+    not_products = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 1) + (
+        (config.num_hidden_layers - config.first_k_dense_replace) * config.n_routed_experts
+    )
     assert linear / (B * T) == 2 * (activated - not_products)
     assert linear / (B * T) == pytest.approx(ours.linear, rel=2e-3), "what is not a product is small"
 
@@ -123,8 +125,8 @@ def test_with_one_token_nothing_is_rebuilt():
 
 
 def test_decoding_the_baseline_attends_over_full_heads():
-    config = replace(NANO, kv_lora_rank=None)
-    assert decode_flops(config, 10).attention == 2 * 10 * 4 * (32 + 32) * 4
+    config = replace(NANO, kv_lora_rank=None, head_dim=32, num_hidden_layers=5)
+    assert decode_flops(config, 10).attention == 2 * 10 * 4 * (32 + 32) * 5
 
 
 @pytest.mark.parametrize(
