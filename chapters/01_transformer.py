@@ -1,0 +1,401 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 01 The transformer you already half know
+#
+# By the end you have written the pieces of a language model yourself, assembled a whole layer from them that equals the library's to rounding, and hold the bill for what it remembers.
+#
+# 45 minutes. Prerequisites: chapter 00; matrix products and what a derivative is. No attention yet.
+#
+# You will be able to
+# - compute attention by hand, and write it with a mask, with positions, and with shared heads
+# - say what each part of a layer is for: the norm, the rotation, the gate, the residual stream
+# - tell what the KV cache saves, what it costs, and how MHA, GQA and MQA divide the bill
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe import accounting
+from minimoe_course import *
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## What does a conversation weigh?
+#
+# LLaMA-3.1-405B is a plain transformer, of the kind this chapter builds. While it answers you, every token of the conversation leaves 516,096 bytes behind in the memory of the GPUs. After 131,072 tokens, a long chat, that is 67.6 GB: most of an 80 GB GPU, for one reader. What are these bytes, who reads them, and could there be fewer?
+
+# %% tags=["nbval-check-output"]
+token_bytes = accounting.gqa_elements(layers=126, groups=8, head_dim=128) * 2
+print(f"{token_bytes:,} bytes a token, {token_bytes * 131_072 / 1e9:.1f} GB for 131,072 tokens")
+
+# %% [markdown] tags=["by-hand"]
+# ## Two tokens by hand
+#
+# Each token holds three vectors: a **query** (what I look for), a **key** (what I offer), a **value** (what I hand over). The second token looks at the first and at itself. Its query is compared with both keys, the two scores become weights that add up to 1, and the values are mixed with them. That is **attention**.
+
+# %% tags=["by-hand", "nbval-check-output"]
+q_N = torch.tensor([1.0, 0.0])                        # the second token's query
+k_SN = torch.tensor([[1.0, 0.0], [0.0, 1.0]])         # both tokens' keys
+v_SW = torch.tensor([[10.0], [20.0]])                 # both tokens' values
+scores_S = k_SN @ q_N
+weights_S = scores_S.exp() / scores_S.exp().sum()     # softmax
+print("scores", scores_S.tolist(), "  weights", weights_S.numpy().round(3).tolist())
+print("mixed value", round((weights_S @ v_SW).item(), 2))
+
+# %% [markdown]
+# The query likes the first key (score 1 against 0), so the mixture lies nearer to 10 than to 20. To produce the next token, the model needs the keys and values of all tokens before it again. They are the bytes of the question.
+
+# %% [markdown] tags=["beat"]
+# ## A vector that keeps its length
+#
+# A token enters as a row of a table, the **embedding**. Then every layer *adds* something to that row: first what attention found, then what a feed-forward block made of it. The row is called the **residual stream**; nothing is ever replaced, only added.
+#
+# Adding has a danger. Suppose each of 60 layers reads the stream and adds a random linear map of it of the same length. By which factor does the stream's length grow? Commit to a number.
+
+# %%
+def after_layers(normalise, layers=60, D=64):
+    x_D = torch.randn(D)
+    start = x_D.norm()
+    for _ in range(layers):
+        read_D = x_D / x_D.pow(2).mean().sqrt() if normalise else x_D
+        x_D = x_D + torch.randn(D, D) / D**0.5 @ read_D
+    return (x_D.norm() / start).item()
+
+
+plain, normed = after_layers(normalise=False), after_layers(normalise=True)
+guess("01.growth", "By which factor does the length grow over 60 such layers?", plain, unit="times", tolerance=0.9)
+
+# %%
+print(f"without a norm: {plain:.1e} times longer     with a norm before each layer: {normed:.1f} times")
+
+# %% [markdown]
+# Without a norm the length doubles every second layer. With one, every layer reads a vector of root-mean-square 1 and adds something of that size, and the stream grows like the square root of the depth. The norm is **RMSNorm**: divide by the root-mean-square, multiply by a learned gain.
+#
+# ### Exercise: RMSNorm
+# ●○○○○ · 5 min · every layer of DeepSeek-V3 begins with it, twice.
+#
+# Scale each row of `x_MD` to root-mean-square 1, then by `weight_D`: $y = w\, x / \sqrt{\mathrm{mean}(x^2) + \epsilon}$.
+# By hand: `[3, 4]` with a gain of ones and eps 0 gives `[0.8485, 1.1314]`.
+
+# %% tags=["exercise"]
+def rms_norm(x_MD, weight_D, eps):
+    ...  # your code
+
+rms_norm = check("01.rms_norm", rms_norm)
+
+# %%
+hints("01.rms_norm")
+
+# %% [markdown] tags=["beat"]
+# ## Everybody looks back at once
+#
+# In training all tokens of a text are processed together: $T$ queries against $T$ keys give a table of $T \times T$ scores. A token must not see what comes after it, or it would read the answer it is asked to predict. So the upper half of the table is set to minus infinity before the softmax: the **causal mask**.
+#
+# $$\text{scores} = q\, k^\top \cdot \text{scale}, \qquad \text{out} = \mathrm{softmax}(\text{scores, masked})\; v$$
+#
+# The scale is $1/\sqrt{N}$ for keys of $N$ numbers. Why? The product of two random vectors of $N$ numbers has a typical size of $\sqrt{N}$, and a softmax of large numbers gives all its weight to one:
+
+# %%
+N = 128
+scores_S = torch.randn(16, N) @ torch.randn(N)
+for name, scale in (("unscaled", 1.0), ("scaled", N**-0.5)):
+    weights_S = (scores_S * scale).softmax(-1)
+    print(f"{name:9} largest of 16 weights: {weights_S.max():.3f}")
+
+# %% [markdown]
+# ### Exercise: causal attention
+# ●●●○○ · 8 min · the operation the whole field is named after; seven ways to get it wrong run without an error.
+#
+# Queries `q_TN`, keys `k_TN`, values `v_TW` of one head. Token $t$ sees tokens $0 \dots t$: $o_t = \sum_{s \le t} p_{ts} v_s$ with $p_t = \mathrm{softmax}_{s \le t}(q_t \cdot k_s \cdot \text{scale})$.
+# By hand: with the two tokens above and the same query for both, the first gets 10, the second 12.69.
+
+# %% tags=["exercise"]
+def causal_attention(q_TN, k_TN, v_TW, scale):
+    ...  # your code
+
+causal_attention = check("01.causal_attention", causal_attention)
+
+# %%
+hints("01.causal_attention")
+
+# %% [markdown]
+# **Break it.** Somebody hides the future with a score of 0 instead of minus infinity. How much weight does the first of 16 tokens give to the fifteen it must not see, if all scores are near 0? Guess, then look.
+
+# %%
+guess("01.leak", "Weight on the future of the first of 16 tokens, if it is 'hidden' with score 0", 15 / 16 * 100, unit="%")
+
+# %% [markdown] tags=["beat"]
+# ## Where am I?
+#
+# Attention as written does not know order: shuffle the past tokens, and the mixture is the same. DeepSeek tells positions apart with **RoPE**: take the numbers of a query or key in neighbouring pairs, see each pair as an arrow in the plane, and turn it by an angle proportional to the token's position. Pair $i$ of $R/2$ turns by
+#
+# $$\text{angle}_i(t) = t \cdot \theta^{-2i/R}$$
+#
+# radians at position $t$; $\theta$ is 10,000. The first pair turns one radian a token, the last almost not at all. Write it, then see what it is good for.
+#
+# ### Exercise: turn the pairs
+# ●●●○○ · 9 min · pairing other numbers raises no error; the layouts were mixed up in a widely used engine (vLLM issue 26995).
+#
+# Turn the pairs (0, 1), (2, 3), ... of each row of `x_TR` by the angles of its position: $(a, b) \to (a \cos - b \sin,\; a \sin + b \cos)$. The pairs stay where they are.
+# By hand: `[1, 0]` at position 0 stays; at position $\pi/2$ it becomes `[0, 1]`.
+
+# %% tags=["exercise"]
+def rotate_pairs(x_TR, positions_T, theta):
+    ...  # your code
+
+rotate_pairs = check("01.rotate_pairs", rotate_pairs)
+
+# %%
+hints("01.rotate_pairs")
+
+# %% [markdown]
+# Now a query at position 7 and a key at position 3 have some score. Move both 100 positions to the right. By how much does the score change? And if only the key moves?
+
+# %%
+q_TR, k_TR = torch.randn(1, 32), torch.randn(1, 32)
+
+
+def score(q_position, k_position):
+    q = rotate_pairs(q_TR, torch.tensor([float(q_position)]), 10000.0)
+    k = rotate_pairs(k_TR, torch.tensor([float(k_position)]), 10000.0)
+    return (q * k).sum().item()
+
+
+print(f"7 and 3: {score(7, 3):.4f}   107 and 103: {score(107, 103):.4f}   7 and 2: {score(7, 2):.4f}")
+
+# %% [markdown]
+# Moving both changes nothing; moving one does. Turning the query by 7 and the key by 3 leaves a difference of 4 between them, wherever they stand. The score depends on the *distance*.
+
+# %% [markdown] tags=["beat"]
+# ## Think, then add
+#
+# After attention each token passes through a feed-forward block, alone. DeepSeek uses **SwiGLU**: two projections of the token to a wider space, one of them passed through $\mathrm{SiLU}(z) = z \cdot \mathrm{sigmoid}(z)$, multiplied with each other, and projected back:
+#
+# $$y = W_{down}\,\big(\mathrm{SiLU}(W_{gate}\, x) \odot W_{up}\, x\big)$$
+#
+# The first factor works as a gate on the second: near zero it shuts the number off. An expert of chapter 00 is exactly this block, only narrow.
+#
+# ### Exercise: SwiGLU
+# ●○○○○ · 4 min · 98% of DeepSeek-V3's parameters sit in blocks of this form.
+#
+# The weights are stored as torch stores them, outputs by inputs (`w_gate_FD` is applied as `x @ w_gate_FD.T`). Compute $y$ for each row.
+# By hand: $x=1$, gate 1, up 3, down 2: $\mathrm{SiLU}(1) = 0.7311$, so $y = 2 \cdot 0.7311 \cdot 3 = 4.386$.
+
+# %% tags=["exercise"]
+def feed_forward(x_MD, w_gate_FD, w_up_FD, w_down_DF):
+    ...  # your code
+
+feed_forward = check("01.feed_forward", feed_forward)
+
+# %%
+hints("01.feed_forward")
+
+# %% [markdown]
+# You now hold every part of a layer. Here is a whole one of the library, with four **heads**: four small attentions side by side, each with its own query, key and value, their outputs laid end to end and mixed by one more matrix. Built from your functions, it must give the same numbers.
+
+# %%
+from dataclasses import replace
+
+dense = dict(kv_lora_rank=None, q_lora_rank=None, num_nextn_predict_layers=0, first_k_dense_replace=3)
+config = replace(minimoe.NANO, hidden_size=96, num_hidden_layers=3, head_dim=24, **dense)
+model = minimoe.Transformer(config, seed=0).requires_grad_(False)
+block, x_TD = model.model.layers[0], torch.randn(10, 96)
+attention, positions_T = block.self_attn, torch.arange(10.0)
+
+h_TD = rms_norm(x_TD, block.input_layernorm.weight, 1e-6)
+q, k, v = (h_TD @ p.weight.T for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+heads = []
+for i in range(4):
+    columns = slice(24 * i, 24 * (i + 1))
+    q_TN, k_TN = (rotate_pairs(z[:, columns], positions_T, 10000.0) for z in (q, k))
+    heads.append(causal_attention(q_TN, k_TN, v[:, columns], scale=24**-0.5))
+mine_TD = x_TD + torch.cat(heads, -1) @ attention.o_proj.weight.T
+h_TD = rms_norm(mine_TD, block.post_attention_layernorm.weight, 1e-6)
+mlp = block.mlp
+mine_TD = mine_TD + feed_forward(h_TD, mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
+
+# %%
+from minimoe.model.attention import Span
+from minimoe.model.rope import rope_turns
+
+turns = rope_turns(config, torch.arange(10)[None], torch.float32)
+library_BTD, _ = block(x_TD[None], Span(turns))
+error = (mine_TD - library_BTD[0]).abs().max()
+print(f"largest number {mine_TD.abs().max():.2f}, largest difference {error:.0e}")
+
+# %% [markdown] tags=["beat"]
+# ## The cache, and sharing heads
+#
+# To write the next token, a transformer needs one new query, and the keys and values of the whole past. They do not change when a token is added (the mask sees to that), so they are stored: the **KV cache**. With it, a step feeds one token through the layers instead of all of them:
+
+# %%
+from minimoe.inference.cache import Cache
+
+ids_BT = torch.randint(config.vocab_size, (1, 12))
+at_once = model(ids_BT).logits
+cache = Cache(config, batch=1, capacity=12)
+step_by_step = torch.cat([model(ids_BT[:, t : t + 1], cache=cache).logits for t in range(12)], dim=1)
+print(f"largest logit {at_once.abs().max():.2f}, largest difference {(at_once - step_by_step).abs().max():.0e}")
+print(f"stored: {cache.entries[0].shape[-1]} numbers a token and layer = 2 x 4 heads x 24")
+
+# %% [markdown]
+# The bill is $2 \cdot \text{heads} \cdot \text{width} \cdot \text{layers}$ numbers a token. The cheapest way to shrink it is to let query heads *share*. With one key and value head for each query head it is **MHA**; with one for all it is **MQA**; between them, groups of neighbouring query heads share one: **GQA**.
+#
+# ### Exercise: share the keys
+# ●●○○○ · 6 min · deal the heads out the wrong way, and a loaded checkpoint talks nonsense.
+#
+# One query with $H$ heads, `q_HN`, and $G$ key heads over $S$ tokens, `k_GSN`, `v_GSW`. Query head $h$ reads key head $\lfloor h\, G / H \rfloor$: $o_h = \sum_s \mathrm{softmax}_s(q_h \cdot k_{g,s} \cdot \text{scale})\, v_{g,s}$. Every token is visible.
+# By hand: 4 query heads of zeros, 2 key heads with values 1, 2 and 3, 4: every head takes the mean, `[1.5, 1.5, 3.5, 3.5]`.
+
+# %% tags=["exercise"]
+def grouped_attention(q_HN, k_GSN, v_GSW, scale):
+    ...  # your code
+
+grouped_attention = check("01.grouped_attention", grouped_attention)
+
+# %%
+hints("01.grouped_attention")
+
+# %% [markdown]
+# ### Exercise: how long may the conversation get?
+# ●○○○○ · 3 min · the question every serving team starts with.
+#
+# How many whole tokens fit into `memory_gb` (of $10^9$ bytes), if each leaves $2 \cdot \text{layers} \cdot \text{kv heads} \cdot \text{width}$ numbers behind?
+# By hand: 1 GB, one layer, one head, width 1, two bytes: 4 bytes a token, 250,000,000 tokens.
+
+# %% tags=["exercise"]
+def tokens_that_fit(memory_gb, layers, kv_heads, head_dim, bytes_per_number):
+    ...  # your code
+
+tokens_that_fit = check("01.tokens_that_fit", tokens_that_fit)
+for name, kv_heads in (("MHA, 128 key heads", 128), ("GQA, 8 key heads", 8), ("MQA, 1 key head", 1)):
+    print(f"{name:18} {tokens_that_fit(80.0, 126, kv_heads, 128, 2):>9,} tokens in 80 GB at LLaMA-3.1-405B's size")
+
+# %%
+hints("01.tokens_that_fit")
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# What would DeepSeek-V3 remember if it were a plain transformer? The bars compare four ways of attention at V3's size.
+# **Try first:** move *Heads* and *Context*, and find a length at which MHA no longer fits on eight GPUs of 80 GB. The fourth bar, MLA, is the next chapter.
+
+# %% tags=["play"]
+from minimoe_widgets import CompressionExplorer
+
+explorer = CompressionExplorer(model, view="bill")
+show(explorer, alt=explorer.alt_text())
+
+# %% [markdown]
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real", "nbval-check-output"]
+what = "layers; query heads; key heads; width of a head; numbers cached a token; KB at two bytes".split("; ")
+ours = (3, 4, 4, 24, accounting.cache_elements(config), accounting.cache_bytes(config) / 1000)
+llama = (126, 128, 8, 128, accounting.gqa_elements(126, 8, 128), token_bytes / 1000)
+source = ["arXiv 2407.21783 table 3"] * 4 + ["computed", "computed; arXiv 2505.09343 table 1"]
+compare_table(zip(what, ours, llama, source), ours="this chapter", theirs="LLaMA-3.1-405B")
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# The cache trades memory for time. Without it, each new token costs a pass over the whole text. The next cell times one new token both ways on your processor, for texts of 16 to 512 tokens. Where do you expect the cache to begin to pay?
+
+# %% tags=["when-it-pays"]
+from minimoe_course.measure import cpu_us
+
+lengths, curves = [16, 64, 256, 512], {"everything again": ([], []), "one token, with cache": ([], [])}
+for S in lengths:
+    ids_BT = torch.randint(config.vocab_size, (1, S))
+    cache = Cache(config, batch=1, capacity=S)
+    model(ids_BT[:, : S - 1], cache=cache)
+
+    def with_cache():
+        out = model(ids_BT[:, -1:], cache=cache)
+        cache.lengths_B -= 1
+        return out
+
+    calls = {"everything again": lambda: model(ids_BT), "one token, with cache": with_cache}
+    for name, (_, median_us, _) in cpu_us(calls, rounds=7).items():
+        curves[name][0].append(S)
+        curves[name][1].append(median_us / 1000)
+show(
+    lines(curves, "The cache makes a new token nearly independent of the past", "tokens in the text",
+          "processor time of one new token (ms)", log="xy"),
+    alt="Two curves. Recomputing everything rises with the length; one token with the cache stays nearly flat.",
+)
+
+# %%
+again, cached = (curves[name][1] for name in curves)
+saved = "   ".join(f"{S} tokens: {a / c:.1f}" for S, a, c in zip(lengths, again, cached))
+print(f"times faster with the cache:   {saved}")
+
+# %% [markdown]
+# At 16 tokens the gain is small, because a small model's step is mostly fixed cost. At 512 it is large, and it goes on growing with the length. This is the case in which everybody pays the memory.
+#
+# Sharing heads is another matter. It shrinks the cache by the same factor at every length, and it has a price that no timing shows: quality. In DeepSeek's own comparison at 7B parameters (arXiv 2405.04434, table 8), MQA, GQA with 8 groups and MHA reached 37.9, 41.2 and 45.2 on MMLU. So the choice was between a large memory and a weaker model. Chapter 02 is about the third way.
+
+# %% tags=["nbval-check-output"]
+receipt([
+    ("LLaMA-3.1-405B, bytes a token", token_bytes, "computed; printed as 516.096 KB in arXiv 2505.09343"),
+    ("a layer from your pieces equals the library's", "to rounding", "computed"),
+    ("step by step equals all at once", "to rounding", "asserted by tests/minimoe/model/test_transformer.py"),
+    ("MMLU of MQA, GQA, MHA", "37.9, 41.2, 45.2", "source: arXiv 2405.04434 table 8"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. Why are keys and values cached, but not queries?
+#
+# <details><summary>Answer</summary>
+#
+# A query is used once, when its token looks back. Keys and values are read again by every later token.
+#
+# </details>
+#
+# 2. Three tokens are added to a cache of five at once. Which of the eight may the first of the three see?
+#
+# <details><summary>Answer</summary>
+#
+# The five and itself: six. Some implementations align the triangle of the mask with the top left corner of the 3 × 8 table instead of the bottom right, and let it see one.
+#
+# </details>
+#
+# 3. RoPE turns queries and keys. Why not values?
+#
+# <details><summary>Answer</summary>
+#
+# Positions should decide who is listened to. If values were turned, what is handed over would depend on where its token stood, and the next layer would have to undo it.
+#
+# </details>
+#
+# 4. A model has 32 query heads and 8 key heads. By which factor is its cache smaller than MHA's?
+#
+# <details><summary>Answer</summary>
+#
+# 4. The number of query heads does not appear in the bill.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - A layer adds to the residual stream twice: what attention found in the past, and what SwiGLU made of it; RMSNorm keeps the sizes in hand.
+# - RoPE turns pairs of numbers by position, so that a score depends on distance.
+# - The cache makes a step cheap and fills the memory; sharing heads shrinks it and costs quality.
+#
+# ## Sources
+# Vaswani et al., arXiv 1706.03762; Su et al. (RoPE), arXiv 2104.09864; Zhang and Sennrich (RMSNorm), arXiv 1910.07467; Shazeer (SwiGLU), arXiv 2002.05202, and (MQA), arXiv 1911.02150; Ainslie et al. (GQA), arXiv 2305.13245; the LLaMA 3 report, arXiv 2407.21783; DeepSeek-V2, arXiv 2405.04434.
+#
+# ## Next
+# Chapter 02, MLA. At DeepSeek-V3's size (61 layers, 128 heads of 128) MHA would leave 4.0 MB for every token, 524 GB for the conversation this chapter began with. V3 leaves 9.2.
