@@ -52,37 +52,62 @@ def blank(title: str, x: str = "", y: str = "", size: tuple[float, float] | None
     return figure, axes
 
 
+@mpl.rc_context(STYLE)
 def lines(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str,
     grey: Sequence[str] = (), log: str = "", marks: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:  # fmt: skip
-    """Curves {label: (xs, ys)}, each labelled at its end. Those named in `grey` are references.
+    """Curves {label: (xs, ys)}, each labelled at its right end. Those named in `grey` are references.
 
     `log` is "", "x", "y" or "xy". `marks` are single points {label: (x, y)}, such as a crossover or a real model.
     """
     figure, axes = blank(title, x, y)
-    for number, (label, (xs, ys)) in enumerate(curves.items()):
-        colour = GREY if label in grey else OKABE_ITO[number % len(OKABE_ITO)]
-        xs, ys = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
-        few = MARKS[number % len(MARKS)] if len(xs) <= 12 else None
-        axes.plot(xs, ys, color=colour, linestyle="--" if label in grey else "-", marker=few, markersize=5)
-        axes.annotate(
-            label,
-            (xs[-1], ys[-1]),
-            (6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            annotation_clip=False,
-        )
-    for label, (at_x, at_y) in (marks or {}).items():
-        axes.plot([at_x], [at_y], "o", color="black", markersize=6)
-        axes.annotate(label, (at_x, at_y), (6, 6), textcoords="offset points")
     axes.set_xscale("log" if "x" in log else "linear")
     axes.set_yscale("log" if "y" in log else "linear")
+    ends, colours = {}, {}
+    for number, (label, (xs, ys)) in enumerate(curves.items()):
+        colours[label] = GREY if label in grey else OKABE_ITO[number % len(OKABE_ITO)]
+        xs, ys = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
+        few = MARKS[number % len(MARKS)] if len(xs) <= 12 else None
+        axes.plot(xs, ys, color=colours[label], linestyle="--" if label in grey else "-", marker=few, markersize=5)
+        ends[label] = (xs[xs.argmax()], ys[xs.argmax()])
+    for label, at in (marks or {}).items():
+        axes.plot(*at, "o", color="black", markersize=6)
+        axes.annotate(label, at, (6, 6), textcoords="offset points")
+    for label, rise in _apart(axes, ends).items():
+        style = {"color": colours[label], "va": "center", "annotation_clip": False}
+        axes.annotate(label, ends[label], (8, rise), textcoords="offset points", **style)
+    _plain_ticks(axes, {value for xs, _ in curves.values() for value in xs}, log)
     return figure
 
 
+def _apart(axes: Any, ends: Mapping[str, tuple[float, float]], gap: float = 15.0) -> dict[str, float]:
+    """How far each end label is moved up, in points, so that no two stand closer than `gap`."""
+    height = 0.75 * 72 * axes.figure.get_figheight()  # of the axes, in points; the layout decides later, within a few
+    to_share = axes.transData + axes.transAxes.inverted()
+    at = {label: to_share.transform(end)[1] * height for label, end in ends.items()}
+    moved, last = {}, -np.inf
+    for label in sorted(at, key=at.get):
+        last = max(at[label], last + gap)
+        moved[label] = last - at[label]
+    # Only upwards would push the top labels away from their lines: each crowd is centred on its own again.
+    crowds: list[list[str]] = []
+    for label in sorted(at, key=at.get):
+        touches = crowds and at[label] + moved[label] - at[crowds[-1][-1]] - moved[crowds[-1][-1]] <= gap + 1e-6
+        crowds[-1].append(label) if touches else crowds.append([label])
+    return {label: moved[label] - sum(moved[m] for m in crowd) / len(crowd) for crowd in crowds for label in crowd}
+
+
+def _plain_ticks(axes: Any, places: set[float], log: str) -> None:
+    """On a logarithmic x axis with a handful of measured places, write these out instead of powers of ten."""
+    if "x" in log and len(places) <= 8:
+        axes.set_xticks(
+            sorted(places), [f"{place:,.4g}" if place < 1e4 else f"{place:,.0f}" for place in sorted(places)]
+        )
+        axes.minorticks_off()
+
+
+@mpl.rc_context(STYLE)
 def bars(
     values: Mapping[str, float], title: str, x: str, grey: Sequence[str] = (), form: str = "{:,.4g}", log: bool = False
 ) -> Figure:
@@ -98,6 +123,7 @@ def bars(
     return figure
 
 
+@mpl.rc_context(STYLE)
 def heatmap(
     z: Any, title: str, x: str, y: str, xticks: Sequence[str] | None = None, yticks: Sequence[str] | None = None,
     signed: bool = False, unit: str = "",

@@ -33,6 +33,27 @@ def test_lines_are_labelled_at_their_ends_and_references_are_grey_and_dashed():
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
+def test_a_curve_is_labelled_at_its_right_end_whichever_way_it_was_given():
+    (axes,) = lines({"error": ([3, 2, 1], [30, 20, 10])}, "t", "x", "y").axes
+    assert [text.xy for text in axes.texts] == [(3, 30)]
+
+
+def test_labels_of_curves_that_end_together_stand_apart_and_lone_ones_stay():
+    ends = {"a": 1.0, "b": 1.01, "c": 1.02, "low": 0.0}
+    figure = lines({label: ([0, 1], [0.5, y]) for label, y in ends.items()}, "t", "x", "y")
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    heights = [(boxes[label].y0, boxes[label].y1) for label in ("a", "b", "c")]
+    assert all(top <= bottom for (_, top), (bottom, _) in zip(heights[:-1], heights[1:], strict=True))
+    rises = {text.get_text(): text.xyann[1] for text in figure.axes[0].texts}
+    assert rises["low"] == 0 and abs(rises["a"] + rises["b"] + rises["c"]) < 1e-6
+
+
+def test_a_few_measured_places_are_written_out_on_a_logarithmic_axis():
+    (axes,) = lines({"a": ([64, 1024, 65536], [1, 2, 3])}, "t", "tokens", "y", log="x").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "1,024", "65,536"]
+
+
 def test_a_marked_point_is_named_where_it_stands():
     (axes,) = lines({"a": ([0, 1], [0, 1])}, "t", "x", "y", marks={"crossover": (0.5, 0.5)}).axes
     assert [t.xy for t in axes.texts if t.get_text() == "crossover"] == [(0.5, 0.5)]
@@ -105,3 +126,8 @@ def test_rows_and_columns_of_a_heat_map_are_whole_numbers_or_names():
     assert all(float(tick).is_integer() for tick in [*axes.get_xticks(), *axes.get_yticks()])
     (axes, _) = heatmap(z, "t", "x", "y", xticks=["the", "cat", "sat"], yticks=["0", "1"]).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["the", "cat", "sat"]
+
+
+def test_figures_look_the_same_whether_or_not_setup_has_been_called():
+    for figure in (bars({"a": 1.0}, "t", "x"), lines({"a": ([0, 1], [0, 1])}, "t", "x", "y")):
+        assert {text.get_fontsize() for text in figure.axes[0].texts} == {12.0}
