@@ -114,6 +114,23 @@ def test_fp8_is_dequantised_as_torchs_quantised_reader_does(tmp_path, rows, colu
     assert source.read("m.weight", raw=True).dtype == torch.float8_e4m3fn
 
 
+@pytest.mark.parametrize(
+    "scale, said",
+    [
+        (None, "'m.weight' .* has no scales: 'm.weight_scale_inv' is missing"),
+        (torch.ones(2, 1), r"found F32 \[2, 1\], expected F32 \[1, 2\] for a weight of \[3, 200\]"),
+        (torch.ones(1, 2).bfloat16(), r"found BF16 \[1, 2\], expected F32"),
+    ],
+    ids=["missing", "mis-shaped", "of another dtype"],
+)
+def test_an_fp8_weight_is_not_read_without_its_scales(tmp_path, scale, said):
+    stored = {"m.weight": torch.ones(3, 200).to(torch.float8_e4m3fn)}
+    save_file(stored | ({} if scale is None else {"m.weight_scale_inv": scale}), tmp_path / SINGLE_NAME)
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(tmp_path).read("m.weight")
+    assert open_checkpoint(tmp_path).read("m.weight", raw=True).shape == (3, 200)
+
+
 def test_only_the_shard_that_is_asked_for_must_be_there(folder):
     here, gone = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
     (folder / SINGLE_NAME).rename(folder / here)
