@@ -17,7 +17,7 @@ from torch import nn
 from minimoe.config import ModelConfig
 from minimoe.model.attention import Span
 from minimoe.model.layers import RMSNorm
-from minimoe.model.loss import next_token_loss
+from minimoe.model.loss import IGNORE, next_token_loss
 
 __all__ = ["MTPModule", "mtp_losses"]
 
@@ -58,5 +58,13 @@ class MTPModule(nn.Module):
 
 
 def mtp_losses(mtp_logits: list[torch.Tensor], labels_BT: torch.Tensor) -> torch.Tensor:
-    """The loss of every MTP depth k: position i against token i + k + 1. Source: arXiv 2412.19437 equation 25."""
-    return torch.stack([next_token_loss(logits, labels_BT, ahead=k + 1) for k, logits in enumerate(mtp_logits, start=1)])
+    """The loss of every MTP depth k: position i against token i + k + 1.
+
+    A depth for which no label is left (two tokens, depth 1) costs 0 instead of NaN: the trunk may still have one.
+    Source: arXiv 2412.19437 equation 25. Chapter 05.
+    """
+    losses = []
+    for ahead, logits in enumerate(mtp_logits, start=2):
+        counts = (labels_BT[:, ahead:] != IGNORE).any()
+        losses.append(next_token_loss(logits, labels_BT, ahead) if counts else logits.sum() * 0)
+    return torch.stack(losses)
