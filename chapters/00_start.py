@@ -52,7 +52,7 @@ scores_ME = torch.tensor(
 for token, scores_E in enumerate(scores_ME):
     best, chosen = scores_E.topk(2)
     gates = best / best.sum()
-    print(f"token {token}: experts {chosen.tolist()}, gates {gates.round(decimals=3).tolist()}")
+    print(f"token {token}: experts {chosen.tolist()}, gates {gates.numpy().round(3)}")
 
 # %% [markdown]
 # Each token was sent to its two best experts. Their outputs are added, weighted by the **gates**, which are the two scores divided by their sum. Expert 3 was stored in memory and did nothing. That is all the trick there is: *stored* and *used* are different numbers.
@@ -106,14 +106,12 @@ show(
 # Return both counts. By hand: $d=2$, $f=4$, 3 routed, 1 shared, 2 chosen: $24 \cdot 4 = 96$ and $24 \cdot 3 = 72$.
 
 # %% tags=["exercise"]
-def expert_parameters(
-    hidden, width, routed, shared, chosen
-):
+def expert_parameters(hidden, width, routed, shared, chosen):
     ...  # your code: return all_parameters, working_parameters
 
 expert_parameters = check("00.expert_parameters", expert_parameters)
 stored, used = expert_parameters(7168, 2048, 256, 1, 8)
-print(f"a layer of V3: {stored / 1e9:.2f} billion stored, {used / 1e9:.3f} billion used on a token")
+print(f"a layer of V3: {stored / 1e9:.2f} billion stored, {used / 1e9:.3f} used on a token")
 
 # %%
 hints("00.expert_parameters")
@@ -214,7 +212,8 @@ hints("00.rent")
 # %%
 from minimoe.tokenizer import Tokenizer
 
-model, tokenizer = minimoe.load(data_path("nano")), Tokenizer.load(data_path("nano"))
+model = minimoe.load(data_path("nano"), dtype=torch.float32)
+tokenizer = Tokenizer.load(data_path("nano"))
 small = accounting.parameters(model.config)
 print(f"{small.total:,} parameters, {small.activated.with_head:,} for a token")
 prompt = "river (noun):"
@@ -310,11 +309,11 @@ show(explorer, alt=explorer.alt_text())
 
 # %% tags=["tiny-vs-real", "nbval-check-output"]
 def facts(m):
-    n = accounting.parameters(m)
-    used = n.activated.with_head
-    experts, groups = f"{m.n_routed_experts}, {m.num_experts_per_tok}", f"{m.n_group}, {m.topk_group}"
+    total, used = accounting.parameters(m).total, accounting.parameters(m).activated.with_head
     layers = f"{m.num_hidden_layers}, {m.first_k_dense_replace}"
-    return n.total, used, f"{used / n.total:.1%}", layers, experts, groups, accounting.cache_bytes(m)
+    experts = f"{m.n_routed_experts}, {m.num_experts_per_tok}"
+    groups = f"{m.n_group}, {m.topk_group}"
+    return total, used, f"{used / total:.1%}", layers, experts, groups, accounting.cache_bytes(m)
 
 
 what = (
@@ -322,7 +321,7 @@ what = (
     "routed experts, chosen; groups, kept; cache, bytes a token"
 ).split("; ")
 paper = ["arXiv 2412.19437 section 4.2"] * 3
-source = ["computed", "computed; the paper says 37B", "computed", *paper, "computed; arXiv 2505.09343 table 1"]
+source = ["computed", "computed; the paper says 37B", "computed", *paper, "computed"]
 compare_table(zip(what, facts(model.config), facts(minimoe.V3), source), ours="nano")
 
 # %% [markdown] tags=["when-it-pays"]

@@ -73,10 +73,10 @@ def after_layers(normalise, layers=60, D=64):
 
 
 plain, normed = after_layers(normalise=False), after_layers(normalise=True)
-guess("01.growth", "By which factor does the length grow over 60 such layers?", plain, unit="times", tolerance=0.9)
+guess("01.growth", "By which factor does the length grow?", plain, unit="times", tolerance=0.9)
 
 # %%
-print(f"without a norm: {plain:.1e} times longer     with a norm before each layer: {normed:.1f} times")
+print(f"without a norm: {plain:.1e} times longer   with a norm before each layer: {normed:.1f} times")
 
 # %% [markdown]
 # Without a norm the length doubles every second layer. With one, every layer reads a vector of root-mean-square 1 and adds something of that size, and the stream grows like the square root of the depth. The norm is **RMSNorm**: divide by the root-mean-square, multiply by a learned gain.
@@ -132,7 +132,7 @@ hints("01.causal_attention")
 # **Break it.** Somebody hides the future with a score of 0 instead of minus infinity. How much weight does the first of 16 tokens give to the fifteen it must not see, if all scores are near 0? Guess, then look.
 
 # %%
-guess("01.leak", "Weight on the future of the first of 16 tokens, if it is 'hidden' with score 0", 15 / 16 * 100, unit="%")
+guess("01.leak", "Weight of the first of 16 tokens on its future, 'hidden' with 0", 15 / 16 * 100, unit="%")
 
 # %% [markdown] tags=["beat"]
 # ## Where am I?
@@ -171,7 +171,7 @@ def score(q_position, k_position):
     return (q * k).sum().item()
 
 
-print(f"7 and 3: {score(7, 3):.4f}   107 and 103: {score(107, 103):.4f}   7 and 2: {score(7, 2):.4f}")
+print("  ".join(f"{q} and {k}: {score(q, k):.4f}  " for q, k in ((7, 3), (107, 103), (7, 2))))
 
 # %% [markdown]
 # Moving both changes nothing; moving one does. Turning the query by 7 and the key by 3 leaves a difference of 4 between them, wherever they stand. The score depends on the *distance*.
@@ -245,7 +245,8 @@ ids_BT = torch.randint(config.vocab_size, (1, 12))
 at_once = model(ids_BT).logits
 cache = Cache(config, batch=1, capacity=12)
 step_by_step = torch.cat([model(ids_BT[:, t : t + 1], cache=cache).logits for t in range(12)], dim=1)
-print(f"largest logit {at_once.abs().max():.2f}, largest difference {(at_once - step_by_step).abs().max():.0e}")
+error = (at_once - step_by_step).abs().max()
+print(f"largest logit {at_once.abs().max():.2f}, largest difference {error:.0e}")
 print(f"stored: {cache.entries[0].shape[-1]} numbers a token and layer = 2 x 4 heads x 24")
 
 # %% [markdown]
@@ -278,8 +279,9 @@ def tokens_that_fit(memory_gb, layers, kv_heads, head_dim, bytes_per_number):
     ...  # your code
 
 tokens_that_fit = check("01.tokens_that_fit", tokens_that_fit)
+print("tokens in 80 GB, at LLaMA-3.1-405B's size:")
 for name, kv_heads in (("MHA, 128 key heads", 128), ("GQA, 8 key heads", 8), ("MQA, 1 key head", 1)):
-    print(f"{name:18} {tokens_that_fit(80.0, 126, kv_heads, 128, 2):>9,} tokens in 80 GB at LLaMA-3.1-405B's size")
+    print(f"{name:18} {tokens_that_fit(80.0, 126, kv_heads, 128, 2):>9,}")
 
 # %%
 hints("01.tokens_that_fit")
@@ -300,11 +302,11 @@ show(explorer, alt=explorer.alt_text())
 # ## Tiny and real
 
 # %% tags=["tiny-vs-real", "nbval-check-output"]
-what = "layers; query heads; key heads; width of a head; numbers cached a token; KB at two bytes".split("; ")
+what = "layers; query heads; key heads; width of a head; numbers cached a token; KB at two bytes"
 ours = (3, 4, 4, 24, accounting.cache_elements(config), accounting.cache_bytes(config) / 1000)
 llama = (126, 128, 8, 128, accounting.gqa_elements(126, 8, 128), token_bytes / 1000)
 source = ["arXiv 2407.21783 table 3"] * 4 + ["computed", "computed; arXiv 2505.09343 table 1"]
-compare_table(zip(what, ours, llama, source), ours="this chapter", theirs="LLaMA-3.1-405B")
+compare_table(zip(what.split("; "), ours, llama, source), ours="this chapter", theirs="LLaMA-3.1-405B")
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -314,25 +316,24 @@ compare_table(zip(what, ours, llama, source), ours="this chapter", theirs="LLaMA
 # %% tags=["when-it-pays"]
 from minimoe_course.measure import cpu_us
 
-lengths, curves = [16, 64, 256, 512], {"everything again": ([], []), "one token, with cache": ([], [])}
+def one_more_token(ids_BT, cache):
+    model(ids_BT[:, -1:], cache=cache)
+    cache.lengths_B -= 1  # take it back, so that the next call does the same
+
+
+lengths = [16, 64, 256, 512]
+curves = {"everything again": ([], []), "one token, with cache": ([], [])}
 for S in lengths:
-    ids_BT = torch.randint(config.vocab_size, (1, S))
-    cache = Cache(config, batch=1, capacity=S)
-    model(ids_BT[:, : S - 1], cache=cache)
-
-    def with_cache():
-        out = model(ids_BT[:, -1:], cache=cache)
-        cache.lengths_B -= 1
-        return out
-
-    calls = {"everything again": lambda: model(ids_BT), "one token, with cache": with_cache}
-    for name, (_, median_us, _) in cpu_us(calls, rounds=7).items():
+    ids_BT, cache = torch.randint(config.vocab_size, (1, S)), Cache(config, batch=1, capacity=S)
+    model(ids_BT[:, :-1], cache=cache)
+    calls = [lambda: model(ids_BT), lambda: one_more_token(ids_BT, cache)]
+    for name, (_, median_us, _) in cpu_us(dict(zip(curves, calls)), rounds=7).items():
         curves[name][0].append(S)
         curves[name][1].append(median_us / 1000)
+title = "The cache makes a new token nearly independent of the past"
 show(
-    lines(curves, "The cache makes a new token nearly independent of the past", "tokens in the text",
-          "processor time of one new token (ms)", log="xy"),
-    alt="Two curves. Recomputing everything rises with the length; one token with the cache stays nearly flat.",
+    lines(curves, title, "tokens in the text", "processor time of one new token (ms)", log="xy"),
+    alt="Recomputing everything rises with the length; one token with the cache stays nearly flat.",
 )
 
 # %%
@@ -347,7 +348,7 @@ print(f"times faster with the cache:   {saved}")
 
 # %% tags=["nbval-check-output"]
 receipt([
-    ("LLaMA-3.1-405B, bytes a token", token_bytes, "computed; printed as 516.096 KB in arXiv 2505.09343"),
+    ("LLaMA-3.1-405B, bytes a token", token_bytes, "computed; 516.096 KB in arXiv 2505.09343"),
     ("a layer from your pieces equals the library's", "to rounding", "computed"),
     ("step by step equals all at once", "to rounding", "asserted by tests/minimoe/model/test_transformer.py"),
     ("MMLU of MQA, GQA, MHA", "37.9, 41.2, 45.2", "source: arXiv 2405.04434 table 8"),

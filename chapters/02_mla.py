@@ -85,7 +85,8 @@ print("scores from the latents:", (q_latent_HC @ latent_SC.T).tolist())
 from minimoe.model.rope import rope_turns
 from minimoe.tokenizer import Tokenizer
 
-model, tokenizer = minimoe.load(data_path("nano")), Tokenizer.load(data_path("nano"))
+model = minimoe.load(data_path("nano"), dtype=torch.float32)
+tokenizer = Tokenizer.load(data_path("nano"))
 text = "a small animal that lives in trees and feeds on the leaves of plants"
 ids_BT = torch.tensor([tokenizer.encode(text)])
 layer, c = model.model.layers[0], model.config
@@ -93,8 +94,8 @@ x_BTD = layer.input_layernorm(model.model.embed_tokens(ids_BT)).detach()
 turns = rope_turns(c, torch.arange(ids_BT.shape[1])[None], torch.float32)
 latent_BTC, k_rot_BTR = layer.self_attn.requires_grad_(False).compress(x_BTD, turns)
 per_head = c.qk_nope_head_dim + c.v_head_dim
-print(f"{ids_BT.shape[1]} tokens: {c.hidden_size} numbers in a hidden state, {latent_BTC.shape[-1]} in a latent")
-print(f"keys and values of {c.num_attention_heads} heads would be {c.num_attention_heads * per_head}")
+print(f"{ids_BT.shape[1]} tokens, hidden states of {c.hidden_size} numbers, latents of {c.kv_lora_rank}")
+print(f"keys and values of {c.num_attention_heads} heads: {c.num_attention_heads * per_head} numbers")
 
 # %%
 guess(
@@ -256,9 +257,7 @@ print(f"outputs: largest {whole[0].abs().max():.2f}, largest difference {error:.
 # The result has shape `[H, W]`. By hand: one head, scores 1 and 2 with scale 1, latents `[1, 0]` and `[0, 2]`, and $W_{UV}$ = `[1, 1]` give $0.269 \cdot 1 + 0.731 \cdot 2 = 1.731$.
 
 # %% tags=["exercise"]
-def absorbed_attention(
-    q_nope_HN, q_rot_HR, latent_SC, k_rot_SR, w_uk_HNC, w_uv_HWC, scale
-):
+def absorbed_attention(q_nope_HN, q_rot_HR, latent_SC, k_rot_SR, w_uk_HNC, w_uv_HWC, scale):
     ...  # your code
 
 absorbed_attention = check("02.absorbed_attention", absorbed_attention)
@@ -297,12 +296,12 @@ show(
 # ## Play
 #
 # How far could the latent be squeezed? The explorer cuts the latents of the trained model to their $r$ strongest directions and measures the loss.
-# **Try first:** drag *rank* to the left until the loss moves. Then set 128 heads, a latent of 512 and a long context, and look for the models marked on the axis.
+# **Try first:** drag *Rank kept* to the left until the loss moves. Then switch to *Where heads look*, and to *What the cache costs* with V3's sizes.
 
 # %% tags=["play"]
 from minimoe_widgets import CompressionExplorer
 
-explorer = CompressionExplorer(model, tokenizer, text=text)
+explorer = CompressionExplorer(model, tokenizer, text=text, view="rank")
 show(explorer, alt=explorer.alt_text())
 
 # %% [markdown]
@@ -312,10 +311,11 @@ show(explorer, alt=explorer.alt_text())
 
 # %% tags=["tiny-vs-real", "nbval-check-output"]
 def facts(m):
-    H, C, R, N, W = m.num_attention_heads, m.kv_lora_rank, m.qk_rope_head_dim, m.qk_nope_head_dim, m.v_head_dim
+    H, C, R = m.num_attention_heads, m.kv_lora_rank, m.qk_rope_head_dim
+    N, W = m.qk_nope_head_dim, m.v_head_dim
     share = f"{(C + R) / (H * (N + W)):.1%}"
-    kb, crossover = accounting.cache_bytes(m) / 1000, round(accounting.absorb_pays_below(C, N, W))
-    return H, C, R, C + R, share, kb, crossover
+    crossover = round(accounting.absorb_pays_below(C, N, W))
+    return H, C, R, C + R, share, accounting.cache_bytes(m) / 1000, crossover
 
 
 what = (
@@ -341,7 +341,8 @@ per_token = {  # multiplications, bytes read from the cache
 }
 for name, (multiplications, read_bytes) in per_token.items():
     flops_a_byte = 2 * multiplications / read_bytes
-    print(f"{name:15} {multiplications:>12,} multiplications {read_bytes:>7,} bytes {flops_a_byte:>7,.0f} FLOPs a byte")
+    print(f"{name:15} {multiplications:>12,} multiplications {read_bytes:>7,} bytes", end=" ")
+    print(f"{flops_a_byte:>7,.0f} FLOPs a byte")
 
 # %% [markdown]
 # Absorbed MLA does 4.25 times the arithmetic of MHA and reads 1.8% of the bytes. A GPU that waits for memory gains; one that is already busy computing does not. An H800 can do roughly 295 FLOPs in the time it reads one byte (989 TFLOP/s in bfloat16, 3.35 TB/s), so MHA leaves it idle and absorbed MLA, at 242, nearly fills it.
