@@ -107,7 +107,7 @@ def baseline(config=BASELINE, seed=0):
 @pytest.mark.parametrize("kv_heads", [1, 2, 3, 6])
 @pytest.mark.parametrize("theta", [10000.0, 100.0])
 def test_the_baseline_equals_llama(kv_heads, theta):
-    """Llama turns the first half of a head against the second, we turn neighbours: W_Q and W_K change their rows' order."""
+    """Llama turns the first half of a head against the second, we turn neighbours: W_Q and W_K differ in row order."""
     config = replace(BASELINE, num_key_value_heads=kv_heads, rope_theta=theta, rms_norm_eps=1e-4)
     model = baseline(config)
     with AllInFloat64():
