@@ -118,12 +118,13 @@ class Notebook:
         return self
 
     def run_all(self, seconds: float = 120):
-        """Run > Run All Cells through the menu; returns when the last code cell has its number."""
+        """Run > Run All Cells through the menu; returns when every code cell has its number or one has failed."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
         done = """() => {
             const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
-            return prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p));
+            const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+            return failed || prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p));
         }"""
         self.page.wait_for_function(done, timeout=1000 * seconds)
         assert self.error_outputs() == []
@@ -180,12 +181,15 @@ def open_notebook(lab, browser):
 
     def opened(cells_or_path, width=1280, height=900) -> Notebook:
         if isinstance(cells_or_path, Path):
-            name = shutil.copy(cells_or_path, lab.home / "chapters").name
+            name, made = cells_or_path.name, nbformat.read(cells_or_path, as_version=4)
+            for cell in made.cells:  # the committed outputs go, so that what is seen afterwards was made here
+                if cell.cell_type == "code":
+                    cell.update(outputs=[], execution_count=None)
         else:
             name = f"explorer_{len(contexts)}.ipynb"
             made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells_or_path])
             made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-            nbformat.write(made, lab.home / "chapters" / name)
+        nbformat.write(made, lab.home / "chapters" / name)
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         return Notebook(context.new_page(), lab, name).open()

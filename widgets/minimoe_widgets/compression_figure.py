@@ -97,7 +97,8 @@ class CompressionFigure(go.FigureWidget):
         ):
             count, top = len(values), max(top, float(values.max()))
             traces.append(_line("3", list(range(1, count + 1)), values.tolist(), colour, symbol))
-            traces[-1].text = [name if i == 1 else "" for i in range(count)]
+            labelled = count - 1 if colour == "blue" else 1  # the two curves may meet in the middle
+            traces[-1].text = [name if i == labelled else "" for i in range(count)]
         traces.append(go.Scatter(x=[rank + 0.5] * 2, y=[0, top], mode="lines", line=GREY_DASH, xaxis="x3", yaxis="y3"))
         traces.append(_line("4", ranks, losses, "black", "circle"))
         uncut = go.Scatter(x=[ranks[0], ranks[-1]], y=[losses[-1]] * 2, mode="lines+text", line=GREY_DASH)

@@ -59,7 +59,8 @@ def rank_twin(spectra, ranks, losses, rank: int, title: str, alt: str) -> Twin:
     for (name, values), colour, marker in zip(spectra.items(), ("blue", "vermillion"), "os", strict=True):
         x = np.arange(1, len(values) + 1)
         above.plot(x, values, marker=marker, markersize=3, color=OKABE_ITO[colour])
-        above.annotate(name, (x[1], values[1]), (6, 6), textcoords="offset points", color=OKABE_ITO[colour])
+        place = -1 if colour == "blue" else 1  # the two curves may meet in the middle
+        above.annotate(name, (x[place], values[place]), (6, 6), textcoords="offset points", color=OKABE_ITO[colour])
     above.axvline(rank + 0.5, color=OKABE_ITO["grey"], linestyle="--")
     above.set(ylabel="singular value", ylim=(0, None))
     below.plot(ranks, losses, marker="o", markersize=3, color="black")
