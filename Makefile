@@ -55,8 +55,10 @@ chromium: $(HAS_TEST)
 
 ROOT_ARGS := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# A file given by name would make its folder the root, and the rest of the course invisible; the address does not.
 lab: $(HAS_LAB)
-	$(PY) -m jupyterlab chapters/00_start.ipynb $(ROOT_ARGS) $(ARGS)
+	@test -f chapters/00_start.ipynb || { echo "chapters/00_start.ipynb is missing: make chapters ARGS=00"; exit 1; }
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/chapters/00_start.ipynb $(ROOT_ARGS) $(ARGS)
 
 chapters: chromium
 	BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" OMP_NUM_THREADS=1 $(PY) -m minimoe_course.build $(ARGS)
