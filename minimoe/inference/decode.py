@@ -47,31 +47,34 @@ def stepper(model: Transformer, cache: Cache) -> Stepper:
 class Lookup:
     """Where the new tokens of a step go and what they may see; one for all layers.
 
-    `turns`: rotations, [M or 1, pairs]. `slots`: a slice where all rows have one length, else flat slots of the cache.
-    `mask`: what is added to the scores, or None where everything up to `end` may be seen.
+    `slots`: a slice where all rows have one length, else flat slots of the cache. `mask`: what is added to the scores, or
+    None where everything up to `end` may be seen. `turns_M`, `turns_M1`: rotations for keys, and for queries of all heads.
     """
 
-    def __init__(self, cache: Cache, turns_table, uniform: int | None, T: int):
-        B = len(cache.lengths_B)
+    def __init__(self, cache: Cache, turns_table: torch.Tensor, uniform: int | None, T: int):
+        B, device = len(cache.lengths_B), turns_table.device
         self.shape, self.mask = (B, T), None
-        if uniform is not None:
-            self.end = uniform + T
+        if uniform is not None and T == 1:
+            self.end = uniform + 1
             self.slots = slice(uniform, self.end)
-            self.turns = turns_table[self.slots]
-            if T == 1:
-                return
-            positions_BT = torch.arange(uniform, self.end, device=turns_table.device)[None]
-            if B > 1:
-                self.turns = self.turns.repeat(B, 1)
+            self.turns_M = turns_table[self.slots]
         else:
-            positions_BT = cache.lengths_B[:, None] + torch.arange(T, device=turns_table.device)
+            positions_BT = cache.lengths_B[:, None] + torch.arange(T, device=device)
             self.end = int(positions_BT[:, -1].max()) + 1
-            starts_B = torch.arange(B, device=positions_BT.device) * cache.capacity
-            self.slots = (starts_B[:, None] + positions_BT).flatten()
-            self.turns = turns_table[positions_BT.flatten()]
-        hidden = torch.arange(self.end, device=turns_table.device) > positions_BT[..., None]
-        zeros = torch.zeros(hidden.shape, dtype=cache.entries[0].dtype, device=turns_table.device)
-        self.mask = zeros.masked_fill_(hidden, float("-inf"))[:, :, None]
+            starts_B = torch.arange(0, B * cache.capacity, cache.capacity, device=device)
+            self.slots = (starts_B[:, None] + positions_BT).view(-1)
+            self.turns_M = turns_table[positions_BT.view(-1)]
+            hidden = torch.arange(self.end, device=device) > positions_BT[:, :, None]
+            zeros = torch.zeros(hidden.shape, dtype=cache.entries[0].dtype, device=device)
+            self.mask = zeros.masked_fill_(hidden, float("-inf"))[:, :, None]
+        self.turns_M1 = self.turns_M[:, None]
+
+    def write(self, entries: torch.Tensor, new: torch.Tensor) -> None:
+        """Store the new tokens' entries of one layer."""
+        if self.mask is None:
+            entries[:, self.slots] = new[:, None]
+        else:
+            entries.view(-1, new.shape[1]).index_copy_(0, self.slots, new)
 
 
 class DecodePlan(Stepper):
@@ -85,27 +88,30 @@ class DecodePlan(Stepper):
         if not self.applies(model):
             raise ValueError("this model is outside what DecodePlan covers; use Stepper, which runs the model's own layers")
         super().__init__(model, cache)
-        trunk, config = model.model, model.config
-        self.layers = [LayerPlan(layer, config) for layer in trunk.layers[: self.first_mtp]]
+        self.layers = [LayerPlan(layer, self.config) for layer in model.model.layers[: self.first_mtp]]
         self.mtp = None
-        self.turns_table = rope_turns(config, torch.arange(cache.capacity, device=model.device), model.dtype)
-        self.w_head_DV = model.lm_head.weight.t().contiguous()
+        positions = torch.arange(cache.capacity, device=model.device)
+        self.turns_table = rope_turns(self.config, positions, model.dtype)
+        self.unit = Unit(model.model.norm)
+        self.lookup = None
         self.uniform = None  # the length that all rows have, if they have one
 
     @staticmethod
     def applies(model: Transformer) -> bool:
         """Whether a plan computes what this model's forward would, and is worth its memory."""
         config = model.config
-        size_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-        even = not (config.is_mla and (config.kv_lora_rank % 2 or (config.q_lora_rank or 0) % 2))
+        if not config.is_mla or config.kv_lora_rank % 2 or (config.q_lora_rank or 0) % 2:
+            return False
         known = all(
             type(layer.self_attn) is MultiHeadLatentAttention
             and (type(layer.mlp) is MLP or (type(layer.mlp) is MoE and layer.mlp.dispatch in (grouped, loop)))
             for layer in model.model.layers
         )
-        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-        floats = (torch.float32, torch.float64)
-        return model.dtype in floats and size_bytes <= LIMIT_BYTES and even and known and not hooked
+        weights_bytes, hooked = 0, False
+        for module in model.modules():
+            hooked |= bool(module._forward_hooks or module._forward_pre_hooks)
+            weights_bytes += sum(p.numel() * p.element_size() for p in module._parameters.values() if p is not None)
+        return known and not hooked and weights_bytes <= LIMIT_BYTES and model.dtype in (torch.float32, torch.float64)
 
     @torch.inference_mode()
     def trunk(self, ids_BT: torch.Tensor):
@@ -118,7 +124,7 @@ class DecodePlan(Stepper):
         hidden_MD = F.embedding(ids_BT.reshape(-1), self.model.model.embed_tokens.weight)
         for layer, entries in zip(self.layers, self.cache.entries, strict=False):
             hidden_MD = layer(hidden_MD, entries, self.lookup)
-        normed_BTD = self.normed(hidden_MD, self.model.model.norm).view(B, T, -1)
+        normed_BTD = self.unit(hidden_MD).mul_(self.model.model.norm.weight).view(B, T, -1)
         return normed_BTD, normed_BTD if self.config.mtp_hidden == "post_norm" else hidden_MD.view(B, T, -1)
 
     @torch.inference_mode()
@@ -137,13 +143,12 @@ class DecodePlan(Stepper):
 
     @staticmethod
     def normed(hidden_MD: torch.Tensor, norm: nn.Module) -> torch.Tensor:
-        """RMSNorm with its gain."""
         return Unit(norm)(hidden_MD).mul_(norm.weight)
 
     @torch.inference_mode()
     def head(self, normed_MD: torch.Tensor) -> torch.Tensor:
         """As `Stepper.head`."""
-        return normed_MD @ self.w_head_DV
+        return F.linear(normed_MD, self.model.lm_head.weight)
 
     def advance(self, lengths_B) -> None:
         """As `Stepper.advance`, and notes whether all rows have one length."""

@@ -18,7 +18,7 @@ import torch
 from minimoe.inference.cache import Cache
 from minimoe.inference.decode import stepper
 from minimoe.inference.request import Request
-from minimoe.inference.sampling import Noise, draw, logprob_of, probabilities
+from minimoe.inference.sampling import Noise, draw, likeliest, logprob_of, probabilities
 from minimoe.model.transformer import Transformer
 
 __all__ = ["Decoding", "Generation", "generate", "iterate"]
@@ -161,7 +161,7 @@ class Decoding:
     def sample(self, logits_BV: torch.Tensor) -> torch.Tensor:
         """The next token of every row, drawn with the number that its row keeps for it."""
         if self.request.greedy:
-            return logits_BV.argmax(-1)
+            return likeliest(logits_BV)
         return draw(self.probabilities(logits_BV), self.noise.of("sample", self.rows, self.indices()))
 
     def probabilities(self, logits_MV: torch.Tensor) -> torch.Tensor:

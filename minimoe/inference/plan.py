@@ -1,8 +1,8 @@
-"""One decoder layer, prepared for decoding: its matrices merged, its norms reduced to x / rms(x).
+"""One decoder layer, prepared for decoding: matrices merged, one operation where the model's own code has three.
 
 `decode.py` says what is merged and why; here it is done, block by block: `AttentionPlan`, then `DensePlan` or
-`ExpertsPlan`. Every plan reads rows of hidden states and gives them with its result added. Folded matrices are
-multiplied in float64 and rounded once. Matrices lie input-first (`w_DF`, used as x @ w).
+`ExpertsPlan`. Every plan reads rows of hidden states and gives them with its result added. Matrices stand as right-hand
+factors (`x @ w`); what is not copied is a transposed view of the model's own parameter.
 
 How the production version differs: the merged matrices are made when the checkpoint is loaded, and the original ones
 are let go.
@@ -18,32 +18,22 @@ from minimoe.model.router import choose
 
 __all__ = ["AttentionPlan", "DensePlan", "ExpertsPlan", "LayerPlan", "Unit"]
 
+SLACK = 1.5  # a fold saves some microseconds of starting operations, worth this much more arithmetic
+
 
 class Unit:
-    """x / sqrt(mean(x^2) + eps): RMSNorm without its gain. The mean is a matrix product, the quickest small sum there is."""
+    """x / sqrt(mean(x^2) + eps): RMSNorm without its gain. The mean is a matrix product, the quickest of small sums."""
 
     def __init__(self, norm):
-        D = norm.weight.numel()
-        self.eps, self.mean = norm.weight.new_full((1, 1), norm.eps), norm.weight.new_full((D, 1), 1 / D)
+        width = norm.weight.numel()
+        self.eps, self.mean = norm.weight.new_full((1, 1), norm.eps), norm.weight.new_full((width, 1), 1 / width)
 
     def __call__(self, x_MD: torch.Tensor) -> torch.Tensor:
         return x_MD * torch.addmm(self.eps, x_MD.square(), self.mean).rsqrt_()
 
 
-def input_first(weight: torch.Tensor, gain: torch.Tensor | None = None, dtype=None) -> torch.Tensor:
-    """A `Linear`'s weight as the right-hand factor of a product, the gain of the norm before it multiplied in."""
-    wide = weight.double() if gain is None else weight.double() * gain.double()
-    return wide.t().to(dtype or weight.dtype).contiguous()
-
-
-def swiglu_of(joined: torch.Tensor) -> torch.Tensor:
-    """silu(first half) * second half, along the last axis."""
-    width = joined.shape[-1] // 2
-    return F.silu(joined[..., :width]).mul_(joined[..., width:])
-
-
 class LayerPlan:
-    """Attention, then feed-forward; called with rows of hidden states, the layer's cache entries and the step's `Lookup`."""
+    """Attention, then feed-forward: called with hidden states, the layer's cache entries and the step's `Lookup`."""
 
     def __init__(self, layer, config: ModelConfig):
         self.attention = AttentionPlan(layer, config)
@@ -54,122 +44,162 @@ class LayerPlan:
 
 
 class AttentionPlan:
-    """Absorbed latent attention with W_UK inside the query's projection and W_UV inside the output's.
+    """Absorbed latent attention: W_UK works on the query and W_UV on the output, the cached latents stay as they are.
+
+    A fold makes one matrix of two and is done where that costs at most `SLACK` times the two products: `queries` is then
+    W_UQ and W_UK in one, `out` is W_UV and W_O. Elsewhere `w_uk_HNC` and `w_uv_HCW` are views of `kv_b_proj`.
 
     `first` gives, side by side, the compressed query (or, without compression, the query itself), the latent and the
     rotary key. One product with `means` takes both inner norms' means; `gains` spreads their reciprocals, the latent's
-    gain included, over the columns. The query's gain sits in `query`.
+    gain included, over the columns.
     """
 
     def __init__(self, layer, config: ModelConfig):
-        a, gain, dtype = layer.self_attn, layer.input_layernorm.weight, layer.input_layernorm.weight.dtype
+        a, gain_D = layer.self_attn, layer.input_layernorm.weight
         self.unit = Unit(layer.input_layernorm)
-        self.heads, self.latent, self.rotary = a.heads, a.latent, a.rotary
-        w_uk_HNC, w_uv_HWC = (w.double() for w in a.up_projections())
+        self.heads, self.nope, self.latent, self.pairs = a.heads, a.nope, a.latent, a.rotary // 2
         compressed = config.q_lora_rank is not None
-        whole = (a.q_b_proj if compressed else a.q_proj).weight.double().unflatten(0, (a.heads, -1)) * a.scale
-        nope, rotated = whole.split([a.nope, a.rotary], dim=1)
-        query = torch.cat([torch.einsum("hnc,hnx->hcx", w_uk_HNC, nope), rotated], dim=1).flatten(0, 1)
-        self.query = input_first(query, a.q_a_layernorm.weight, dtype) if compressed else None
-        before = a.q_a_proj.weight.double() if compressed else query
-        self.first = input_first(torch.cat([before, a.kv_a_proj_with_mqa.weight.double()]), gain, dtype)
+        queries = self._queries(a, compressed)
+        before = a.q_a_proj.weight if compressed else queries
+        self.queries = (queries * a.q_a_layernorm.weight).t() if compressed else None
+        self.first = (torch.cat([before, a.kv_a_proj_with_mqa.weight]) * gain_D).t()
         self.start = before.shape[0]
-        w_o_DHW = a.o_proj.weight.double().unflatten(1, (a.heads, -1))
-        self.out = input_first(torch.einsum("dhw,hwc->dhc", w_o_DHW, w_uv_HWC).flatten(1), None, dtype)
+        self._prepare_out(a)
         self._prepare_norms(a.kv_a_layernorm.weight, compressed)
+
+    def _queries(self, a, compressed: bool) -> torch.Tensor:
+        w_uk_HNC, _ = a.up_projections()
+        whole = (a.q_b_proj if compressed else a.q_proj).weight * a.scale
+        N, C, X = a.nope, a.latent, whole.shape[1]
+        self.w_uk_HNC = None if X * C <= SLACK * (X * N + N * C) else w_uk_HNC
+        if self.w_uk_HNC is not None:
+            return whole
+        whole = whole.view(a.heads, N + a.rotary, X)
+        return torch.cat([torch.bmm(w_uk_HNC.transpose(1, 2), whole[:, :N]), whole[:, N:]], dim=1).flatten(0, 1)
+
+    def _prepare_out(self, a) -> None:
+        _, w_uv_HWC = a.up_projections()
+        W, C, D = a.value, a.latent, a.o_proj.out_features
+        self.w_uv_HCW = None if C * D <= SLACK * (C * W + W * D) else w_uv_HWC.transpose(1, 2)
+        self.out = a.o_proj.weight.t()
+        if self.w_uv_HCW is None:
+            w_o_HDW = a.o_proj.weight.view(D, a.heads, W).transpose(0, 1)
+            self.out = torch.bmm(w_o_HDW, w_uv_HWC).transpose(1, 2).flatten(0, 1)
 
     def _prepare_norms(self, gain, compressed: bool) -> None:
         latent = slice(self.start, self.start + self.latent)
-        width, untouched = self.first.shape[1], slice(latent.stop, None)
+        width = self.first.shape[1]
         self.eps = gain.new_tensor([[LATENT_EPS if compressed else 1.0, LATENT_EPS, 1.0]])
         self.means, self.gains = gain.new_zeros(width, 3), gain.new_zeros(3, width)
         if compressed:
             self.means[: self.start, 0] = 1 / self.start
         self.means[latent, 1] = 1 / self.latent
-        self.gains[0, : self.start], self.gains[1, latent], self.gains[2, untouched] = 1.0, gain, 1.0
+        self.gains[0, : self.start], self.gains[1, latent], self.gains[2, latent.stop :] = 1.0, gain, 1.0
 
     def __call__(self, hidden_MD, entries, lookup) -> torch.Tensor:
-        M, (B, T), C = len(hidden_MD), lookup.shape, self.latent
+        M, (B, T) = len(hidden_MD), lookup.shape
         joined = self.unit(hidden_MD) @ self.first
         joined.mul_(torch.addmm(self.eps, joined.square(), self.means).rsqrt_() @ self.gains)
-        before, entry = joined[:, : self.start], joined[:, self.start :]
-        query = (before if self.query is None else before @ self.query).view(M, self.heads, C + self.rotary)
-        for rotated, turns in ((query[..., C:], lookup.turns[:, None]), (entry[:, C:], lookup.turns)):
-            torch.view_as_complex(rotated.unflatten(-1, (-1, 2))).mul_(turns)
-        if isinstance(lookup.slots, slice):
-            entries[:, lookup.slots] = entry.view(B, T, -1)
-        else:
-            entries.view(-1, entry.shape[1]).index_copy_(0, lookup.slots, entry)
+        query, entry = self.absorbed(joined[:, : self.start]), joined[:, self.start :]
+        turned = query[:, :, self.latent :].view(M, self.heads, self.pairs, 2)
+        torch.view_as_complex(turned).mul_(lookup.turns_M1)
+        torch.view_as_complex(entry[:, self.latent :].view(M, self.pairs, 2)).mul_(lookup.turns_M)
+        lookup.write(entries, entry)
         seen = entries[:, : lookup.end]
         scores = torch.bmm(query.view(B, T * self.heads, -1), seen.transpose(1, 2))
         if lookup.mask is not None:
             scores.view(B, T, self.heads, -1).add_(lookup.mask)
-        mixed = torch.bmm(scores.softmax(-1), seen[:, :, :C])
-        return torch.addmm(hidden_MD, mixed.view(M, -1), self.out)
+        mixed = torch.bmm(scores.softmax(-1), seen[:, :, : self.latent]).view(M, self.heads, -1)
+        if self.w_uv_HCW is not None:
+            mixed = torch.bmm(mixed.transpose(0, 1), self.w_uv_HCW).transpose(0, 1)
+        return torch.addmm(hidden_MD, mixed.reshape(M, -1), self.out)
+
+    def absorbed(self, before) -> torch.Tensor:
+        """Every head's query against the cached entries: its latent part, then its rotary part, not yet turned."""
+        query = (before if self.queries is None else before @ self.queries).view(len(before), self.heads, -1)
+        if self.w_uk_HNC is None:
+            return query
+        latent = torch.bmm(query[:, :, : self.nope].transpose(0, 1), self.w_uk_HNC)
+        return torch.cat([latent.transpose(0, 1), query[:, :, self.nope :]], dim=-1)
 
 
 class DensePlan:
-    """An ordinary SwiGLU block: gate and up side by side."""
+    """An ordinary SwiGLU block; nothing is copied."""
 
     def __init__(self, layer):
-        gain, mlp = layer.post_attention_layernorm.weight, layer.mlp
-        self.unit = Unit(layer.post_attention_layernorm)
-        self.gate_up = input_first(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), gain)
-        self.down = input_first(mlp.down_proj.weight)
+        mlp, norm = layer.mlp, layer.post_attention_layernorm
+        self.unit, self.gain = Unit(norm), norm.weight
+        self.gate, self.up, self.down = (m.weight.t() for m in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
 
     def __call__(self, hidden_MD) -> torch.Tensor:
-        return torch.addmm(hidden_MD, swiglu_of(self.unit(hidden_MD) @ self.gate_up), self.down)
+        normed_MD = self.unit(hidden_MD).mul_(self.gain)
+        inner = F.silu(normed_MD @ self.gate, inplace=True).mul_(normed_MD @ self.up)
+        return torch.addmm(hidden_MD, inner, self.down)
 
 
 class ExpertsPlan:
-    """Router and shared expert as one matrix, routed experts as one block each."""
+    """Router and shared experts as one matrix; the routed experts as they are."""
 
     def __init__(self, layer, config: ModelConfig):
-        gain, moe = layer.post_attention_layernorm.weight, layer.mlp
-        self.unit, self.config, self.bias = Unit(layer.post_attention_layernorm), config, moe.gate.e_score_correction_bias
+        moe, norm = layer.mlp, layer.post_attention_layernorm
+        self.unit, self.gain, self.config, self.bias = Unit(norm), norm.weight, config, moe.gate.e_score_correction_bias
         self.count, self.top_k = config.n_routed_experts, config.num_experts_per_tok
-        first = [moe.gate.weight]
-        self.shared_down = None
+        self.limited = config.topk_method != "greedy" and config.topk_group < config.n_group
+        first, self.shared_down = [moe.gate.weight], None
         if config.n_shared_experts:
-            first += [moe.shared_experts.gate_proj.weight, moe.shared_experts.up_proj.weight]
-            self.shared_down = input_first(moe.shared_experts.down_proj.weight)
-        self.first = input_first(torch.cat(first), gain)
-        self.gate_up = [input_first(torch.cat([e.gate_proj.weight, e.up_proj.weight]), gain) for e in moe.experts]
-        self.down = [input_first(e.down_proj.weight) for e in moe.experts]
+            shared = moe.shared_experts
+            first += [shared.gate_proj.weight, shared.up_proj.weight]
+            self.shared_down, self.shared_width = shared.down_proj.weight.t(), shared.down_proj.in_features
+        self.first = torch.cat(first).t()
+        parts = ("gate_proj", "up_proj", "down_proj")
+        self.gate, self.up, self.down = ([getattr(e, part).weight.t() for e in moe.experts] for part in parts)
 
     def __call__(self, hidden_MD) -> torch.Tensor:
-        normed_MD = self.unit(hidden_MD)
+        normed_MD = self.unit(hidden_MD).mul_(self.gain)
         joined = normed_MD @ self.first
-        logits_ME = joined[:, : self.count]
-        scores_ME = logits_ME.sigmoid() if self.config.scoring_func == "sigmoid" else logits_ME.softmax(-1)
-        chosen_MK, gates_MK = choose(scores_ME, self.bias, self.config)
+        chosen_MK, gates_MK = self.route(joined[:, : self.count])
         if self.shared_down is not None:
-            hidden_MD = torch.addmm(hidden_MD, swiglu_of(joined[:, self.count :]), self.shared_down)
+            middle = self.count + self.shared_width
+            inner = F.silu(joined[:, self.count : middle]).mul_(joined[:, middle:])
+            hidden_MD = torch.addmm(hidden_MD, inner, self.shared_down)
         routed = self.one_row if len(hidden_MD) == 1 else self.sorted_rows
         return routed(hidden_MD, normed_MD, chosen_MK, gates_MK)
 
+    def route(self, logits_ME):
+        """The model's `choose`, without its steps for groups where there are none."""
+        scores_ME = logits_ME.sigmoid() if self.config.scoring_func == "sigmoid" else logits_ME.softmax(-1)
+        if self.limited:
+            return choose(scores_ME, self.bias, self.config)
+        biased_ME = scores_ME if self.bias is None else scores_ME + self.bias
+        chosen_MK = biased_ME.topk(self.top_k, dim=-1).indices
+        gates_MK = scores_ME.gather(1, chosen_MK)
+        if self.config.norm_topk_prob:
+            gates_MK = gates_MK.div_(gates_MK.sum(-1, keepdim=True).add_(1e-20))
+        return chosen_MK, gates_MK.mul_(self.config.routed_scaling_factor)
+
     def one_row(self, hidden_MD, normed_MD, chosen_MK, gates_MK):
-        """The K experts of a single row, one after the other."""
+        """The K experts of a single row, one after the other; no sorting."""
         experts = chosen_MK[0].tolist()
-        inner = swiglu_of(torch.cat([normed_MD @ self.gate_up[e] for e in experts])).mul_(gates_MK.view(-1, 1))
+        gate = torch.cat([normed_MD.mm(self.gate[e]) for e in experts])
+        up = torch.cat([normed_MD.mm(self.up[e]) for e in experts])
+        inner = F.silu(gate, inplace=True).mul_(up).mul_(gates_MK.view(-1, 1))
         for e, row in zip(experts, inner.split(1), strict=True):
-            hidden_MD = hidden_MD.addmm_(row, self.down[e])
+            hidden_MD.addmm_(row, self.down[e])
         return hidden_MD
 
     def sorted_rows(self, hidden_MD, normed_MD, chosen_MK, gates_MK):
         """All assignments in the order of their experts, so that every expert runs once on one block."""
-        flat = chosen_MK.flatten()
+        flat = chosen_MK.view(-1)
         order = flat.argsort()
         sizes = flat.bincount(minlength=self.count).tolist()
+        busy = [e for e, size in enumerate(sizes) if size]
+        sizes = [sizes[e] for e in busy]
         rows = order // self.top_k
         x_AD = normed_MD.index_select(0, rows)
-        gate_up = x_AD.new_empty(len(x_AD), self.gate_up[0].shape[1])
-        for e, (x, out) in enumerate(zip(x_AD.split(sizes), gate_up.split(sizes), strict=True)):
-            if sizes[e]:
-                torch.mm(x, self.gate_up[e], out=out)
-        inner = swiglu_of(gate_up).mul_(gates_MK.view(-1, 1).index_select(0, order))
-        y_AD = x_AD
-        for e, (x, out) in enumerate(zip(inner.split(sizes), y_AD.split(sizes), strict=True)):
-            if sizes[e]:
-                torch.mm(x, self.down[e], out=out)
-        return hidden_MD.index_add_(0, rows, y_AD)
+        blocks = x_AD.split(sizes)
+        gate = torch.cat([x.mm(self.gate[e]) for e, x in zip(busy, blocks, strict=True)])
+        up = torch.cat([x.mm(self.up[e]) for e, x in zip(busy, blocks, strict=True)])
+        inner = F.silu(gate, inplace=True).mul_(up).mul_(gates_MK.view(-1, 1).index_select(0, order))
+        for e, x, out in zip(busy, inner.split(sizes), blocks, strict=True):
+            torch.mm(x, self.down[e], out=out)
+        return hidden_MD.index_add_(0, rows, x_AD)

@@ -22,7 +22,7 @@ How the production version differs: engines chain the one module to draft two or
 import torch
 
 from minimoe.inference.generate import Decoding
-from minimoe.inference.sampling import draw, logprob_of
+from minimoe.inference.sampling import draw, likeliest, logprob_of
 
 __all__ = ["SpeculativeDecoding", "verify"]
 
@@ -57,7 +57,7 @@ class SpeculativeDecoding(Decoding):
         """Draw every row's draft from the module's distribution, which is kept: `verify` needs it."""
         logits_BV = self.steps.head(normed_BD)
         if self.request.greedy:
-            self.draft_B = logits_BV.argmax(-1)
+            self.draft_B = likeliest(logits_BV)
             return
         self.q_BV = self.probabilities(logits_BV)
         self.draft_B = draw(self.q_BV, self.noise.of("draft", self.rows, indices))
@@ -84,7 +84,7 @@ class SpeculativeDecoding(Decoding):
     def check(self, logits_BV):
         """The token that stands where the draft was, and whether it is the draft."""
         if self.request.greedy:
-            next_B = logits_BV.argmax(-1)
+            next_B = likeliest(logits_BV)
             return next_B, next_B == self.draft_B
         accept_B, sample_B = (self.noise.of(kind, self.rows, self.indices()) for kind in ("accept", "sample"))
         return verify(self.probabilities(logits_BV), self.q_BV, self.draft_B, accept_B, sample_B)
@@ -92,7 +92,7 @@ class SpeculativeDecoding(Decoding):
     def after(self, logits_BV) -> torch.Tensor:
         """The token after the draft, which counts if the draft does."""
         if self.request.greedy:
-            return logits_BV.argmax(-1)
+            return likeliest(logits_BV)
         return draw(self.probabilities(logits_BV), self.noise.of("sample", self.rows, self.indices(ahead=1)))
 
     def select(self, order: list[int]) -> None:
