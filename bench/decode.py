@@ -1,7 +1,7 @@
 """(b): greedy decoding, 16-token prompts, 128 new tokens, one row and 64 rows.
 
-Three ways of transformers: a hand-written loop over its model and cache, with each implementation of the experts, and its
-own `generate`. On our side `minimoe.generate`, which also returns the log-probability of every token.
+Three ways of transformers: a hand-written loop over its model and cache, with each implementation of the experts, and
+its own `generate`. On our side `minimoe.generate`, which also returns the log-probability of every token.
 """
 
 import torch

@@ -52,7 +52,7 @@ def products_alone(step, rounds: int) -> dict:
             torch.matmul(*factors[call], out=outs[call])
 
     with torch.no_grad():
-        times = interleave({"products": products, "step": step}, rounds) if False else interleave({"products": products}, rounds)
+        times = interleave({"products": products}, rounds)
     cpu = summary(times["products"]["cpu_ms"])
     return {
         "count": len(recorder.calls),

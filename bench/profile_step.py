@@ -8,13 +8,15 @@ from torch.profiler import ProfilerActivity, profile
 # The first kind whose words occur in the operator's name takes it.
 KINDS = {
     "optimizer": ("_fused_adamw", "_foreach", "Optimizer.step", "zero_grad"),
-    "attention": ("scaled_dot_product", "flash_attention"),
-    "matrix products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "grouped_mm", "aten::matmul", "mkldnn"),
+    "batched products (attention)": ("aten::bmm", "aten::baddbmm", "scaled_dot_product"),
+    "matrix products": ("aten::mm", "aten::addmm", "grouped_mm", "aten::matmul", "mkldnn"),
     "gather, scatter, sort": (
         "index", "gather", "scatter", "embedding", "sort", "topk", "bincount", "cumsum", "histc", "one_hot", "nonzero",
     ),
     "copies and memory": ("copy_", "cat", "contiguous", "clone", "fill_", "zero_", "zeros", "empty", "resize"),
-    "norm, softmax, loss": ("norm", "softmax", "nll_loss", "cross_entropy", "rsqrt", "mean", "pow"),
+    "norm, softmax, loss": (
+        "norm", "softmax", "nll_loss", "cross_entropy", "rsqrt", "mean", "pow", "exp", "amax", "log",
+    ),
     "elementwise": (
         "mul", "add", "sub", "div", "silu", "sigmoid", "neg", "sum", "vecdot", "where", "masked", "polar", "max", "min",
     ),
@@ -46,5 +48,6 @@ def shares(step, repeats: int = 3) -> dict:
         calls += event.count if event.key.startswith("aten::") else 0
     inside_us = sum(time_us.values())
     time_us["overhead"] += max(total_us - inside_us, 0.0)
-    percent = {kind: round(100 * t / max(total_us, inside_us), 1) for kind, t in sorted(time_us.items(), key=lambda kv: -kv[1])}
+    ordered = sorted(time_us.items(), key=lambda item: -item[1])
+    percent = {kind: round(100 * t / max(total_us, inside_us), 1) for kind, t in ordered}
     return {"percent": percent, "operators": calls // repeats, "profiled_ms": round(total_us / repeats / 1e3, 2)}

@@ -8,8 +8,8 @@ def header(machine: dict) -> str:
         " ".join(map(str, machine["load_average"])), " ".join(map(str, machine["load_average_after"]))
     )
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['vector_unit']}; Python {machine['python']}, {versions}; "
-        f"minimoe at {machine['commit']}{load}.\n`{machine['command']}`, seed {machine['seed']}.\n"
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['vector_unit']}; Python {machine['python']}, "
+        f"{versions}; minimoe at {machine['commit']}{load}.\n`{machine['command']}`, seed {machine['seed']}.\n"
     )
 
 
@@ -24,19 +24,24 @@ def spread(values: dict) -> str:
     return f"{values['median']:.0f} ({values['range'][0]:.0f}-{values['range'][1]:.0f})"
 
 
+def ratio_of(ratio: dict) -> str:
+    """One sentence: how many times faster, than whom, and how it spread over the rounds."""
+    low, high = ratio["paired"]["quartiles"]
+    return (
+        f"minimoe is {ratio['ratio']:.2f}x as fast as {ratio['fastest_other']} "
+        f"(round by round {ratio['paired']['median']:.2f}, quartiles {low:.2f}-{high:.2f})"
+    )
+
+
 def train(result: dict) -> str:
     """The training step: times, ratios, shares, and the bare matrix products."""
     body, ratios, parts = [], [], []
     for run in result["runs"]:
         for name in run["cpu_ms"]:
-            over = run["cpu_ratio"]["all"][name]
-            body.append([run["threads"], name, spread(run["cpu_ms"][name]), spread(run["wall_ms"][name]), f"{over:.2f}"])
+            times = [spread(run[clock][name]) for clock in ("cpu_ms", "wall_ms")]
+            body.append([run["threads"], name, *times, f"{run['cpu_ratio']['all'][name]:.2f}"])
         for ratio in (run["cpu_ratio"], run["wall_ratio"]):
-            low, high = ratio["paired"]["quartiles"]
-            ratios.append(
-                f"- {run['threads']} thread(s), {ratio['clock'][:-3]} time: minimoe is {ratio['ratio']:.2f}x as fast as "
-                f"{ratio['fastest_other']} (round by round {ratio['paired']['median']:.2f}, quartiles {low:.2f}-{high:.2f})"
-            )
+            ratios.append(f"- {run['threads']} thread(s), {ratio['clock'][:-3]} time: {ratio_of(ratio)}")
         if "shares" in run:
             parts.append(_train_parts(run))
     out = f"{result['runs'][0]['what']}; medians and range, milliseconds.\n\n"

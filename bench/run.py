@@ -1,7 +1,8 @@
 """minimoe beside transformers: `python bench/run.py train|decode|experts|import|all`.
 
 Every measurement runs in a process of its own with the number of threads it is told, and writes bench/results/NAME.json
-and a table NAME.md. Nothing here asserts a time: the results of both sides are asserted to agree, the times are written down.
+and a table NAME.md. Nothing here asserts a time: the results of both sides are asserted to agree, the times are written
+down.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", default="all", choices=[*MEASUREMENTS, "all"])
     parser.add_argument("--rounds", type=int, default=9, help="how often each case runs (default 9)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, nargs="*", help="thread counts to measure (default: what the table needs)")
+    parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: what the table needs)")
     parser.add_argument("--no-detail", dest="detail", action="store_false", help="times only, no profile")
     parser.add_argument("--no-keep", dest="keep", action="store_false", help="print, do not write bench/results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

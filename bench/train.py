@@ -1,12 +1,10 @@
 """(a) and (c): one training step of 8 x 256 tokens, and where its time goes."""
 
 import torch
+from pair import EXPERTS, pair
 from products import products_alone
 from profile_step import shares
 from rounds import compare, interleave, summary
-
-import minimoe
-from pair import EXPERTS, pair
 
 ADAMW = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}
 BATCH, TOKENS = 8, 256
@@ -27,8 +25,8 @@ def agree(models: dict, ids_BT) -> dict:
     for name, model in models.items():
         loss = model(ids_BT, labels=ids_BT).loss
         loss.backward()
-        norm = torch.stack([p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]).sum().sqrt()
-        seen[name] = {"loss": loss.item(), "gradient_norm": norm.item()}
+        squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
+        seen[name] = {"loss": loss.item(), "gradient_norm": torch.stack(squares).sum().sqrt().item()}
         model.zero_grad()
     first = seen["minimoe"]
     for name, values in seen.items():
@@ -54,7 +52,6 @@ def run(rounds: int, seed: int, detail: bool = True) -> dict:
         "what": f"training step, {BATCH} x {TOKENS} tokens, torch.optim.AdamW({ADAMW}) on both sides",
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in models["minimoe"].parameters()),
-        "version": {"minimoe": getattr(minimoe, "__version__", None)},
         "agreement": agreement,
         "cpu_ms": {name: summary(t["cpu_ms"]) for name, t in times.items()},
         "wall_ms": {name: summary(t["wall_ms"]) for name, t in times.items()},

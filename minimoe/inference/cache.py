@@ -4,11 +4,12 @@ For latent attention that is one vector of C + R numbers a token and layer (576 
 MHA/GQA/MQA baseline it is the rotated keys and the values of every key head. The cache does not know which: it stores
 `width` numbers.
 
-A token's slot is its position. Rows have their own lengths, so prompts of different lengths share a batch: they are padded at
-the end, a padded position writes into slots that its row has not reached yet, and the next real token overwrites them.
+A token's slot is its position. Rows have their own lengths, so prompts of different lengths share a batch: they are
+padded at the end, a padded position writes into slots that its row has not reached yet, and the next real token
+overwrites them.
 
-How the production version differs: memory is handed out in pages of 64 tokens, so that a short row reserves no more than it
-needs, and entries can be FP8 (656 bytes instead of 1,152 in FlashMLA).
+How the production version differs: memory is handed out in pages of 64 tokens, so that a short row reserves no more
+than it needs, and entries can be FP8 (656 bytes instead of 1,152 in FlashMLA).
 """
 
 import torch
@@ -31,7 +32,8 @@ def entry_width(config: ModelConfig) -> int:
 class Cache:
     """Preallocated entries for `batch` rows of up to `capacity` tokens in every layer, MTP modules included.
 
-    `lengths_B`: tokens held by each row. Raises `ValueError` if a call would overrun `capacity`, before anything is written.
+    `lengths_B`: tokens held by each row. Raises `ValueError` if a call would overrun `capacity`, before anything is
+    written.
     """
 
     def __init__(self, config: ModelConfig, batch: int, capacity: int, dtype=torch.float32, device="cpu"):

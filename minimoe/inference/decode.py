@@ -3,21 +3,24 @@
 A decoding step of a small model is hundreds of tiny operations, and most of its time is starting them. `DecodePlan` is
 prepared once for a generation call and merges what can be merged without changing the function:
 
-- W_UK goes into the query's up-projection and W_UV into the output projection, so that attention reads the cached
-  latents as they lie: one shared key of C + R numbers for all heads. The softmax scale goes into the query too.
-- Gains of norms that only a matrix reads go into that matrix. What is left of an RMSNorm is x / rms(x).
-- Matrices that read the same vector stand side by side: query and latent down-projection; router and shared expert;
-  the gate and up halves of every expert.
-- Assignments are sorted by expert, each expert runs on one block, one `index_add_` adds the blocks to the residual.
-  A single row skips the sorting.
+- W_UK goes into the query's up-projection and W_UV into the output projection (where that costs little more
+  arithmetic: `plan.SLACK`), so that attention reads the cached latents as they lie: one shared key of C + R numbers for
+  all heads.
+- The softmax scale and the gain of the norm before attention go into matrices, and both inner norms of the attention
+  take one product for their means.
+- Matrices that read the same vector stand side by side: query and latent down-projection, router and shared experts.
+- Assignments are sorted by expert, each expert runs on one block, one `index_add_` adds the blocks to the residual. A
+  single row skips the sorting.
+- While all rows have one length, new entries are a slice of the cache and no mask is needed.
 
-The plan holds copies of nearly all weights, so it is made for models up to `LIMIT_BYTES`. In a larger model a step is
-limited by reading the weights, and merging gains nothing: there the model's own forward runs (`Stepper`). That is also
-so for prefill, for other dtypes than float32 and float64, for the MHA/GQA baseline, and where a kernel or a hook has been
-put into the model. Products are taken in another order than in the model: logits agree to rounding.
+Routed experts, dense layers, embedding and head are used where they are. Copied is the attention (and, much smaller,
+router and shared experts), at most `LIMIT_BYTES` of it. In a model with more, a step is limited by reading weights and
+merging gains nothing: there the model's own forward runs (`Stepper`). So it does for prefill, for other dtypes than
+float32 and float64, for the MHA/GQA baseline, and where a kernel or a hook has been put into the model. The sums run in
+another order than the model's: logits agree to rounding.
 
-How the production version differs: engines keep W_UK and W_UV apart (folded, they would be 4.5 times larger in V3), fuse the
-small operations into kernels, and replay the whole step as one CUDA graph.
+How the production version differs: engines keep W_UK and W_UV apart (folded, they would be 4.5 times larger in V3),
+fuse the small operations into kernels, and replay the whole step as one CUDA graph.
 """
 
 import torch
@@ -35,7 +38,7 @@ from minimoe.model.transformer import Transformer
 
 __all__ = ["LIMIT_BYTES", "DecodePlan", "Lookup", "stepper"]
 
-LIMIT_BYTES = 512 * 2**20
+LIMIT_BYTES = 256 * 2**20
 LONGEST = 8  # new tokens a row; more is prefill
 
 
@@ -47,8 +50,9 @@ def stepper(model: Transformer, cache: Cache) -> Stepper:
 class Lookup:
     """Where the new tokens of a step go and what they may see; one for all layers.
 
-    `slots`: a slice where all rows have one length, else flat slots of the cache. `mask`: what is added to the scores, or
-    None where everything up to `end` may be seen. `turns_M`, `turns_M1`: rotations for keys, and for queries of all heads.
+    `slots`: a slice where all rows have one length, else flat slots of the cache. `mask`: what is added to the scores,
+    or None where everything up to `end` may be seen. `turns_M`, `turns_M1`: rotations for keys, and for queries of all
+    heads.
     """
 
     def __init__(self, cache: Cache, turns_table: torch.Tensor, uniform: int | None, T: int):
@@ -80,13 +84,14 @@ class Lookup:
 class DecodePlan(Stepper):
     """A `Stepper` whose steps of up to 8 tokens a row run on prepared weights.
 
-    Raises `ValueError` for a model it does not apply to. Source: absorption, arXiv 2405.04434 section 2.1.3. Chapter 07.
+    Raises `ValueError` for a model it does not apply to.
+    Source: absorption, arXiv 2405.04434 section 2.1.3. Chapter 07.
     """
 
     @torch.inference_mode()
     def __init__(self, model: Transformer, cache: Cache):
         if not self.applies(model):
-            raise ValueError("this model is outside what DecodePlan covers; use Stepper, which runs the model's own layers")
+            raise ValueError("DecodePlan does not cover this model; Stepper runs the model's own layers")
         super().__init__(model, cache)
         self.layers = [LayerPlan(layer, self.config) for layer in model.model.layers[: self.first_mtp]]
         self.mtp = None
@@ -99,19 +104,18 @@ class DecodePlan(Stepper):
     @staticmethod
     def applies(model: Transformer) -> bool:
         """Whether a plan computes what this model's forward would, and is worth its memory."""
-        config = model.config
+        config, layers = model.config, model.model.layers
         if not config.is_mla or config.kv_lora_rank % 2 or (config.q_lora_rank or 0) % 2:
-            return False
-        known = all(
+            return False  # rotations in place need even offsets
+        own = all(
             type(layer.self_attn) is MultiHeadLatentAttention
             and (type(layer.mlp) is MLP or (type(layer.mlp) is MoE and layer.mlp.dispatch in (grouped, loop)))
-            for layer in model.model.layers
+            for layer in layers
         )
-        weights_bytes, hooked = 0, False
-        for module in model.modules():
-            hooked |= bool(module._forward_hooks or module._forward_pre_hooks)
-            weights_bytes += sum(p.numel() * p.element_size() for p in module._parameters.values() if p is not None)
-        return known and not hooked and weights_bytes <= LIMIT_BYTES and model.dtype in (torch.float32, torch.float64)
+        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+        copied_bytes = sum(p.numel() * p.element_size() for layer in layers for p in layer.self_attn.parameters())
+        floats = (torch.float32, torch.float64)
+        return own and not hooked and copied_bytes <= LIMIT_BYTES and model.dtype in floats
 
     @torch.inference_mode()
     def trunk(self, ids_BT: torch.Tensor):

@@ -1,8 +1,9 @@
 """Generation: prompts in, tokens out, many rows at once.
 
-Two phases with opposite costs. *Prefill* runs all prompts through the model in one call, padded at the end to one length;
-it is limited by arithmetic. *Decoding* then runs one token a row and step; it is limited by reading weights and cache, which is
-why rows share steps. A row that is finished leaves the batch at once: the last row moves into its place.
+Two phases with opposite costs. *Prefill* runs all prompts through the model in one call, padded at the end to one
+length; it is limited by arithmetic. *Decoding* then runs one token a row and step; it is limited by reading weights and
+cache, which is why rows share steps. A row that is finished leaves the batch at once: the last row moves into its
+place.
 
 Which token comes next is `sampling`'s business; guessing two at once is `speculative`'s.
 
@@ -29,8 +30,9 @@ class Generation:
     """What `generate` gives; lists have one entry a prompt, in the order of the prompts.
 
     `tokens`: the new tokens; a stop token is the last of its row. `logprobs`: of each new token, log softmax of the
-    model's logits, before temperature, top-k and top-p. `finish_reasons`: "stop" or "length". `steps`: calls of the trunk,
-    the prefill included. `drafted`, `accepted`: tokens that speculative decoding proposed and kept (0 without it).
+    model's logits, before temperature, top-k and top-p. `finish_reasons`: "stop" or "length". `steps`: calls of the
+    trunk, the prefill included. `drafted`, `accepted`: tokens that speculative decoding proposed and kept (0 without
+    it).
     """
 
     tokens: list[list[int]]
@@ -61,10 +63,10 @@ def generate(
     """Continue every prompt until a stop token or `max_new_tokens`.
 
     `prompts`: lists of token ids, of any lengths (one list alone is one prompt). `temperature`: 0 takes the likeliest
-    token; otherwise tokens are drawn from `sampling.probabilities`. `seed`: one number, from which every row gets its own,
-    or one number a row; a row's text depends on its prompt and its seed, not on the other rows. `stop_tokens`: ids that end
-    a row (None: the config's `eos_token_id`; []: none). `speculative`: draft with the MTP module; the same tokens, or the
-    same distribution, in fewer steps. `stream`: called with (row, token) for every token as it comes.
+    token; otherwise tokens are drawn from `sampling.probabilities`. `seed`: one number, from which every row gets its
+    own, or one number a row; a row's text depends on its prompt and its seed, not on the other rows. `stop_tokens`: ids
+    that end a row (None: the config's `eos_token_id`; []: none). `speculative`: draft with the MTP module; the same
+    tokens, or the same distribution, in fewer steps. `stream`: called with (row, token) for every token as it comes.
 
     Raises `ValueError` or `TypeError` for arguments that make no sense, before anything is computed.
     Source: arXiv 2412.19437 section 3.4. Chapters 00 and 07.
@@ -173,7 +175,7 @@ class Decoding:
         return [len(self.result.tokens[row]) + ahead for row in self.rows]
 
     def record(self, columns, counts: list[int]) -> list[tuple[int, int]]:
-        """Append to every row the first `counts` of its new tokens; rows that are finished leave. Gives (row, token)."""
+        """Append to every row the first `counts` of its new tokens; finished rows leave. Gives (row, token)."""
         columns = [(tokens_B.tolist(), logprobs_B.tolist()) for tokens_B, logprobs_B in columns]
         events, result, limit = [], self.result, self.request.max_new_tokens
         for place, row in enumerate(self.rows):

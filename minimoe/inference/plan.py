@@ -46,8 +46,8 @@ class LayerPlan:
 class AttentionPlan:
     """Absorbed latent attention: W_UK works on the query and W_UV on the output, the cached latents stay as they are.
 
-    A fold makes one matrix of two and is done where that costs at most `SLACK` times the two products: `queries` is then
-    W_UQ and W_UK in one, `out` is W_UV and W_O. Elsewhere `w_uk_HNC` and `w_uv_HCW` are views of `kv_b_proj`.
+    A fold makes one matrix of two and is done where that costs at most `SLACK` times the two products: `queries` is
+    then W_UQ and W_UK in one, `out` is W_UV and W_O. Elsewhere `w_uk_HNC` and `w_uv_HCW` are views of `kv_b_proj`.
 
     `first` gives, side by side, the compressed query (or, without compression, the query itself), the latent and the
     rotary key. One product with `means` takes both inner norms' means; `gains` spreads their reciprocals, the latent's

@@ -1,8 +1,8 @@
 """What a generation call asks for, checked before anything is computed.
 
-A wrong prompt rarely fails where it is wrong: an empty one fails in a maximum, an id past the vocabulary in an embedding,
-a prompt that is still text in the depths of a tensor constructor. So every rule is checked here, and every message names
-what was given and what would be right.
+A wrong prompt rarely fails where it is wrong: an empty one fails in a maximum, an id past the vocabulary in an
+embedding, a prompt that is still text in the depths of a tensor constructor. So every rule is checked here, and every
+message names what was given and what would be right.
 
 How the production version differs: a server bounds what a request may ask for, and queues it.
 """
@@ -79,9 +79,8 @@ def _prompts(prompts, config: ModelConfig) -> list[list[int]]:
             if not _is_int(token):
                 raise TypeError(f"prompts[{i}] holds {token!r} ({type(token).__name__}), not a token id (whole number)")
             if not 0 <= token < config.vocab_size:
-                raise ValueError(
-                    f"prompts[{i}] holds token id {token}; vocab_size={config.vocab_size} allows 0 to {config.vocab_size - 1}"
-                )
+                allowed = f"vocab_size={config.vocab_size} allows 0 to {config.vocab_size - 1}"
+                raise ValueError(f"prompts[{i}] holds token id {token}; {allowed}")
     return [list(prompt) for prompt in prompts]
 
 
@@ -92,8 +91,8 @@ def _check_length(prompts, max_new_tokens, config: ModelConfig) -> None:
     length = len(prompts[row])
     if length + max_new_tokens > config.max_position_embeddings:
         raise ValueError(
-            f"prompts[{row}] of {length} tokens and max_new_tokens={max_new_tokens} make {length + max_new_tokens}: more "
-            f"than max_position_embeddings={config.max_position_embeddings}"
+            f"prompts[{row}] of {length} tokens and max_new_tokens={max_new_tokens} make {length + max_new_tokens} "
+            f"positions, more than max_position_embeddings={config.max_position_embeddings}"
         )
 
 
@@ -112,9 +111,9 @@ def _seeds(seed, rows: int) -> list[int]:
         return row_seeds(seed, rows)
     if isinstance(seed, list | tuple) and all(_is_int(s) and s >= 0 for s in seed):
         if len(seed) != rows:
-            raise ValueError(f"seed has {len(seed)} entries for {rows} prompts: give one number, or one for each prompt")
+            raise ValueError(f"seed has {len(seed)} entries for {rows} prompts: give one number, or one a prompt")
         return list(seed)
-    raise ValueError(f"seed={seed!r} must be None, a whole number of at least 0, or a list of such, one for each prompt")
+    raise ValueError(f"seed={seed!r} must be None, a whole number of at least 0, or a list of such, one a prompt")
 
 
 def _stop_tokens(stop_tokens, config: ModelConfig) -> frozenset[int]:

@@ -1,12 +1,12 @@
 """From logits to a token: greedy, temperature, top-k, top-p, and where the randomness comes from.
 
-Sampling needs one number between 0 and 1 a token. Where engines differ is who draws it. If the rows of a batch share one
-generator, a row's text depends on its neighbours: add a prompt, and all others change. Here every row owns its numbers,
-`Noise`: they follow from the row's seed and the index of the token, so a row says the same alone, in a batch, and after
-its neighbours have left.
+Sampling needs one number between 0 and 1 a token. Where engines differ is who draws it. If the rows of a batch share
+one generator, a row's text depends on its neighbours: add a prompt, and all others change. Here every row owns its
+numbers, `Noise`: they follow from the row's seed and the index of the token, so a row says the same alone, in a batch,
+and after its neighbours have left.
 
-The distribution is a function of the logits alone (`probabilities`), and speculative decoding needs exactly this function
-twice: once for what is drafted, once for what is accepted.
+The distribution is a function of the logits alone (`probabilities`), and speculative decoding needs exactly this
+function twice: once for what is drafted, once for what is accepted.
 
 How the production version differs: GPU engines draw counter-based noise (Philox) in the kernel, and find the top-p set
 without sorting the vocabulary, by rejection (FlashInfer).
@@ -20,8 +20,9 @@ __all__ = ["Noise", "draw", "likeliest", "logprob_of", "probabilities", "row_see
 def probabilities(logits_MV, temperature: float, top_k: int | None = None, top_p: float | None = None) -> torch.Tensor:
     """The distribution that a token is drawn from, in float64.
 
-    softmax(logits / temperature), restricted to the `top_k` likeliest tokens, then to the smallest set of likeliest tokens
-    that holds at least `top_p` of what is left, and normalised again. Temperature 0 puts everything on the likeliest.
+    softmax(logits / temperature), restricted to the `top_k` likeliest tokens, then to the smallest set of likeliest
+    tokens that holds at least `top_p` of what is left, and normalised again. Temperature 0 puts everything on the
+    likeliest.
 
     Takes finite logits of any float dtype. Ties go to the lower token id; the token that reaches `top_p` stays in.
     Source: Holtzman et al., arXiv 1904.09751 section 3.1; the order is that of transformers' generate. Chapter 07.
@@ -45,8 +46,8 @@ def probabilities(logits_MV, temperature: float, top_k: int | None = None, top_p
 def draw(weights_MV: torch.Tensor, uniform_M: torch.Tensor) -> torch.Tensor:
     """One token a row with probability proportional to its weight: the first whose cumulative weight exceeds u * total.
 
-    Takes weights of at least 0 with a positive sum, and u in [0, 1), both float64; gives ids (int64). A token of weight 0
-    is never drawn. Chapter 07.
+    Takes weights of at least 0 with a positive sum, and u in [0, 1), both float64; gives ids (int64). A token of weight
+    0 is never drawn. Chapter 07.
     """
     totals_MV = weights_MV.cumsum(-1)
     aims_M = uniform_M * totals_MV[:, -1]
@@ -73,7 +74,7 @@ def logprob_of(logits_MV: torch.Tensor, tokens_M: torch.Tensor) -> torch.Tensor:
 
 
 def row_seeds(seed: int | None, rows: int) -> list[int]:
-    """A seed for each row, the first of them the same however many rows there are; None asks torch's global generator."""
+    """A seed for each row, the first ones the same however many rows there are; None asks torch's own generator."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return [int(torch.randint(2**62, (), generator=generator)) for _ in range(rows)]
 
@@ -81,7 +82,8 @@ def row_seeds(seed: int | None, rows: int) -> list[int]:
 class Noise:
     """Uniform numbers in [0, 1), float64: for every row and every new token one to draft, one to accept, one to sample.
 
-    They follow from the row's seed alone, so neither the other rows nor the moment at which a row leaves can change them.
+    They follow from the row's seed alone, so neither the other rows nor the moment at which a row leaves can change
+    them.
     """
 
     KINDS = ("draft", "accept", "sample")

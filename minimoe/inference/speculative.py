@@ -1,18 +1,18 @@
 """Speculative decoding with the MTP module: two tokens a step, and not one bit of difference in what is said.
 
-The module behind the trunk drafts the token after the next. The trunk then runs on both at once, which costs little more
-than one, because decoding is limited by reading weights. If the draft is what the trunk would have said, two tokens are
-won; if not, the trunk's own token stands and the draft is forgotten.
+The module behind the trunk drafts the token after the next. The trunk then runs on both at once, which costs little
+more than one, because decoding is limited by reading weights. If the draft is what the trunk would have said, two
+tokens are won; if not, the trunk's own token stands and the draft is forgotten.
 
-"What the trunk would have said" has a meaning for sampling too. Let p be the trunk's distribution at the drafted place and
-q the one that the draft d was drawn from. Keep d with probability min(1, p(d)/q(d)); otherwise draw from (p - q)+,
+"What the trunk would have said" has a meaning for sampling too. Let p be the trunk's distribution at the drafted place
+and q the one that the draft d was drawn from. Keep d with probability min(1, p(d)/q(d)); otherwise draw from (p - q)+,
 normalised. The token is then distributed as p exactly: min(p, q) comes from kept drafts, (p - q)+ from the rest.
 
 The bookkeeping. Let n tokens be known, the last of them not yet run. The trunk's cache and the MTP module's layer of it
-hold slots 0 .. n-2: slot i of the trunk is token i, slot i of the module is (state i, embedding of token i + 1), rotated as
-position i. A step runs tokens n-1 and the draft n at slots n-1 and n. With a drafts accepted (0 or 1), tokens n .. n+a
-are known, so the module runs at slots n-1 .. n-1+a, and both layers' lengths grow by a + 1. A rejected draft needs no
-undoing: its slot lies past the length and is written over by the next step.
+hold slots 0 .. n-2: slot i of the trunk is token i, slot i of the module is (state i, embedding of token i + 1),
+rotated as position i. A step runs tokens n-1 and the draft n at slots n-1 and n. With a drafts accepted (0 or 1),
+tokens n .. n+a are known, so the module runs at slots n-1 .. n-1+a, and both layers' lengths grow by a + 1. A rejected
+draft needs no undoing: its slot lies past the length and is written over by the next step.
 
 Modules of depth 2 and more are not used: a draft of theirs would rest on an unchecked draft.
 
@@ -30,9 +30,9 @@ __all__ = ["SpeculativeDecoding", "verify"]
 def verify(p_MV, q_MV, draft_M, accept_M, sample_M):
     """Keep each draft with probability min(1, p/q), else draw from (p - q)+: the token is distributed as p.
 
-    Takes two distributions (float64; q is the one that `draft_M` was drawn from) and two uniform numbers a row; gives the
-    tokens and whether they are the drafts. With p and q on one token each (greedy), a draft is kept if it is p's token.
-    Source: Leviathan et al., arXiv 2211.17192 section 2.3 and appendix A.1. Chapter 07.
+    Takes two distributions (float64; q is the one that `draft_M` was drawn from) and two uniform numbers a row; gives
+    the tokens and whether they are the drafts. With p and q on one token each (greedy), a draft is kept if it is p's
+    token. Source: Leviathan et al., arXiv 2211.17192 section 2.3 and appendix A.1. Chapter 07.
     """
     p_M, q_M = p_MV.gather(1, draft_M[:, None])[:, 0], q_MV.gather(1, draft_M[:, None])[:, 0]
     kept_M = accept_M * q_M < p_M

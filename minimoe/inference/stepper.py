@@ -1,9 +1,9 @@
 """The model's forward pass, cut where decoding needs it cut: trunk, head, MTP module.
 
-`Transformer.forward` computes logits at every position and counts every token as held. Decoding wants less and later: logits
-at the last position alone (at 129,280 words the head is the dearest product of a prefill), and the lengths only once it
-is known which tokens are kept. `Stepper` runs the model's own layers in these pieces; it is the definition that the fast
-`DecodePlan` is tested against, and what runs where the plan does not apply.
+`Transformer.forward` computes logits at every position and counts every token as held. Decoding wants less and later:
+logits at the last position alone (at 129,280 words the head is the dearest product of a prefill), and the lengths only
+once it is known which tokens are kept. `Stepper` runs the model's own layers in these pieces; it is the definition that
+the fast `DecodePlan` is tested against, and what runs where the plan does not apply.
 
 How the production version differs: an engine's model runner takes a flat list of tokens from many requests, some in
 prefill and some in decoding, and the attention kernel is told where each begins.
@@ -29,7 +29,7 @@ class Stepper:
 
     @torch.inference_mode()
     def trunk(self, ids_BT: torch.Tensor):
-        """Run new tokens through the layers; gives the states that the head reads, and those that an MTP module reads."""
+        """Run new tokens through the layers; gives the states that the head reads, and those that MTP reads."""
         self.span = self.model._span(ids_BT, self.cache, None)
         hidden_BTD = self.model.model.embed_tokens(ids_BT)
         for layer in self.model.model.layers[: self.first_mtp]:
