@@ -5,12 +5,13 @@
 The source is Debian's package `wordnet-base` (`apt-get install wordnet-base`). One synset (a set of synonyms with one
 meaning) becomes one line, one document:
 
-    stonewall (verb): obstruct or hinder any discussion. "Nixon stonewalled the Watergate investigation"
+    wheel (noun): forces that provide energy and direction. "the wheels of government began to turn"
 
-Kept are the synsets whose first word occurs in the texts that WordNet's authors tagged by hand, so that the words are
-ones a reader knows; left out are proper names, slurs and vulgar words with every line that mentions one, and sexual
-terms (a classroom will read what the model writes). The format of the input is described in Debian's manual page
-wndb(5WN).
+The text is kept within reach of a very small model, as in TinyStories (arXiv 2305.07759): entries are those whose first
+word occurs in the texts that WordNet's authors tagged by hand, and of each definition and its examples only the parts
+that use no word beyond the most frequent few thousand. Left out as well are proper names, slurs and vulgar words with
+every line that mentions one, and sexual terms (a classroom will read what the model writes).
+The format of the input is described in Debian's manual page wndb(5WN).
 """
 
 import argparse
@@ -21,11 +22,11 @@ from collections import Counter
 from pathlib import Path
 
 PARTS = {"noun": "noun", "verb": "verb", "adj": "adjective", "adv": "adverb"}
-MIN_TAGGED = 2  # how often the first word was met in the tagged texts
+COMMON_WORDS = 5000  # how many different words definitions and examples may use
 MAX_WORDS = 3  # synonyms named
 MAX_EXAMPLES = 2
 MAX_CHARACTERS = 400
-VALIDATION_ONE_IN = 32
+VALIDATION_ONE_IN = 20
 # Usage domains that are left out, by offset in data.noun: disparagement, ethnic slur, obscenity, slang.
 RUDE_DOMAINS = {"06717170", "06718862", "07124340", "07157273"}
 RUDE_NOTE = re.compile(
@@ -73,21 +74,34 @@ def is_unsuitable(document: str, rude_words: set[str]) -> bool:
     return bool(UNSUITABLE.search(document) or rude_words & set(re.findall(r"[a-z]+", document)))
 
 
-def write_document(synset: dict) -> str | None:
-    """The line for one synset, or None if its gloss cannot be taken apart."""
-    gloss = synset["gloss"].replace("`", "'")
+def take_apart(gloss: str) -> tuple[list[str], list[str]] | None:
+    """The clauses of a definition and its examples, or None for a gloss that is not in the usual form."""
+    gloss = re.sub(r"\s+", " ", gloss.replace("`", "'"))
     if gloss.count('"') % 2 or not gloss.isascii():
         return None
     outside = re.sub(r'"[^"]*"', "", gloss)
     if re.search(r";\s*[-:]|--", outside):
         return None  # a quotation with its author's name outside the quotation marks
-    definition = re.split(r'[;:,.]?\s*"', gloss, maxsplit=1)[0]
-    definition = re.sub(r"\s+", " ", definition).strip(" ;:,.")
-    examples = [re.sub(r"\s+", " ", e).strip() for e in re.findall(r'"([^"]*)"', gloss)][:MAX_EXAMPLES]
-    if not definition or definition.count("(") != definition.count(")"):
+    definition = re.split(r'[;:,.]?\s*"', gloss, maxsplit=1)[0].strip(" ;:,.")
+    clauses = [clause.strip() for clause in definition.split(";")]
+    if not definition or any(clause.count("(") != clause.count(")") for clause in clauses):
         return None
-    words = ", ".join(synset["words"][:MAX_WORDS])
-    return " ".join([f"{words} ({synset['part']}): {definition}.", *(f'"{e}"' for e in examples if e)])
+    return clauses, [example.strip() for example in re.findall(r'"([^"]*)"', gloss) if example.strip()]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def write_document(synset: dict, clauses: list[str], examples: list[str], common: set[str]) -> str | None:
+    """The line for one synset, with the parts that use common words only; None if the first clause is not one."""
+    clauses = [clauses[0], *(clause for clause in clauses[1:] if common.issuperset(words_of(clause)))]
+    if not common.issuperset(words_of(clauses[0])):
+        return None
+    examples = [example for example in examples if common.issuperset(words_of(example))][:MAX_EXAMPLES]
+    entry = f"{', '.join(synset['words'][:MAX_WORDS])} ({synset['part']}): {'; '.join(clauses)}."
+    return " ".join([entry, *(f'"{example}"' for example in examples)])
 
 
 def build(folder: Path) -> tuple[list[str], Counter]:
@@ -95,24 +109,33 @@ def build(folder: Path) -> tuple[list[str], Counter]:
     tagged, synsets = read_tag_counts(folder), list(read_synsets(folder))
     rude_words = {w.lower() for s in synsets if is_rude(s) for w in s["words"]}
     rude_words = {w for w in rude_words if " " not in w and tagged[w] < 3}
-    documents, left_out, seen = [], Counter(), set()
+    candidates, left_out = [], Counter()
     for synset in synsets:
-        document = write_document(synset)
-        reason = None
+        parts = take_apart(synset["gloss"])
         if any(kind == "@i" for kind, _ in synset["pointers"]):
-            reason = "proper name"
-        elif tagged[synset["words"][0].lower()] < MIN_TAGGED:
-            reason = "rare word"
-        elif document is None or len(document) > MAX_CHARACTERS or document in seen:
-            reason = "gloss not in the usual form, too long, or a repetition"
-        elif is_rude(synset) or is_unsuitable(document.lower(), rude_words):
-            reason = "slur, vulgar or sexual"
-        if reason:
-            left_out[reason] += 1
+            left_out["proper name"] += 1
+        elif not tagged[synset["words"][0].lower()]:
+            left_out["rare first word"] += 1
+        elif parts is None:
+            left_out["gloss not in the usual form"] += 1
+        elif is_rude(synset) or is_unsuitable(" ".join([*synset["words"], synset["gloss"]]).lower(), rude_words):
+            left_out["slur, vulgar or sexual"] += 1
         else:
-            documents.append(document)
-            seen.add(document)
-    return documents, left_out
+            candidates.append((synset, *parts))
+    counts = Counter(
+        word for _, clauses, examples in candidates for part in clauses + examples for word in words_of(part)
+    )
+    common = set(sorted(counts, key=lambda word: (-counts[word], word))[:COMMON_WORDS])
+    documents = {}
+    for candidate in candidates:
+        document = write_document(*candidate, common)
+        if document is None:
+            left_out["definition needs a rare word"] += 1
+        elif len(document) > MAX_CHARACTERS or document in documents:
+            left_out["too long, or a repetition"] += 1
+        else:
+            documents[document] = True
+    return list(documents), left_out
 
 
 def in_validation(document: str) -> bool:

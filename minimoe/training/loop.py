@@ -32,17 +32,18 @@ __all__ = ["History", "Settings", "evaluate", "train"]
 class Settings:
     """How to train. At least one of `steps` and `cpu_seconds` must be given.
 
-    `lr` is the peak rate. `bias_gamma` moves the router biases until the share `bias_until` of the run is over (V3
-    freezes them for the last 3%). `evaluate_every` steps the validation loss is measured; 0 means at the end alone.
+    `lr` is the peak rate; the default suits Muon and models of a few million parameters. `bias_gamma` moves the router
+    biases until the share `bias_until` of the run is over (V3 freezes them for the last 3%). `evaluate_every` steps the
+    validation loss is measured; 0 means at the end alone.
     """
 
     steps: int | None = None
     cpu_seconds: float | None = None
     optimizer: str = "muon"
-    lr: float = 3e-3
+    lr: float = 1e-2
     weight_decay: float = 0.1
-    warmup: float = 0.05
-    floor: float = 0.1
+    warmup: float = 0.03
+    floor: float = 0.02
     clip_norm: float = 1.0
     bias_gamma: float = 0.01
     bias_until: float = 0.97

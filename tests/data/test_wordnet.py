@@ -47,6 +47,11 @@ def test_the_readme_states_the_records_numbers(record):
         assert f"{number:,}" in readme, number
 
 
+def test_the_example_in_the_readme_is_a_line_of_the_corpus(lines):
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [line.strip() for line in readme.splitlines() if line.startswith("    wheel")][0] in lines
+
+
 def test_the_licence_goes_with_the_text():
     licence = (FOLDER / "LICENSE").read_text(encoding="utf-8")
     assert "WordNet 3.0 Copyright 2006 by Princeton University" in licence
@@ -68,18 +73,32 @@ def test_all_meanings_of_a_word_are_on_one_side_of_the_split(build, record, line
     assert all(len(side) == 1 for side in sides.values())
 
 
-def test_an_entry_of_two_examples_by_hand(build):
-    gloss = 'a tame animal; barks; "the dog  barked"; "a good dog"; "a third example"'
-    assert build.write_document(synset(gloss, ("dog", "hound", "cur", "fourth"))) == (
-        'dog, hound, cur (noun): a tame animal; barks. "the dog barked" "a good dog"'
+def test_a_gloss_taken_apart_by_hand(build):
+    gloss = 'a tame animal; one that `barks\' ; "the dog  barked"; "a good dog"'
+    assert build.take_apart(gloss) == (["a tame animal", "one that 'barks'"], ["the dog barked", "a good dog"])
+
+
+@pytest.mark.parametrize("gloss", ['odd " quote', '"only"', "(half; a bracket)", "caf\u00e9", '"a"- A. Author; -- x'])
+def test_a_gloss_not_in_the_usual_form_gives_no_parts(build, gloss):
+    assert build.take_apart(gloss) is None
+
+
+def test_an_entry_keeps_the_parts_that_use_common_words(build):
+    common = set("a tame animal the dog was good it".split())
+    dog = synset("", ("dog", "hound", "cur", "fourth"))
+    clauses, examples = ["a tame animal", "barks", "the good animal"], ["it barked", "good dog", "a dog", "the dog"]
+    assert build.write_document(dog, clauses, examples, common) == (
+        'dog, hound, cur (noun): a tame animal; the good animal. "good dog" "a dog"'
     )
 
 
-@pytest.mark.parametrize(
-    "gloss", ['odd " quote', '"only an example"', "half (a bracket", "caf\u00e9", '"a"- A. Author; -- x']
-)
-def test_a_gloss_not_in_the_usual_form_gives_no_entry(build, gloss):
-    assert build.write_document(synset(gloss)) is None
+def test_without_a_common_first_clause_there_is_no_entry(build):
+    assert build.write_document(synset(""), ["barks", "a dog"], [], {"a", "dog"}) is None
+
+
+def test_definitions_and_examples_use_no_more_words_than_stated(build, lines):
+    bodies = [line.split("): ", 1)[1] for line in lines]
+    assert len({word for body in bodies for word in build.words_of(body)}) <= build.COMMON_WORDS
 
 
 def test_marked_synsets_are_rude(build):

@@ -31,7 +31,7 @@ def test_a_corpus_is_split_as_its_record_says(tmp_path):
 
 def test_the_shipped_corpus_loads():
     corpus = load_corpus(WORDNET)
-    assert len(corpus.train) + len(corpus.validation) == 27920
+    assert len(corpus.train) + len(corpus.validation) == 17110
     assert not set(corpus.train) & set(corpus.validation)
 
 
