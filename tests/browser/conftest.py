@@ -149,6 +149,19 @@ class Notebook:
         script = "([c, i]) => document.querySelectorAll(c)[i].toDataURL()"
         return self.page.evaluate(script, [".mm-map", index])
 
+    def save(self) -> dict:
+        """Save through the menu; gives the notebook as it now lies on disk."""
+        path = self.lab.home / "chapters" / self.name
+        before = path.stat().st_mtime_ns
+        self.page.get_by_role("menuitem", name="File", exact=True).click()
+        self.page.get_by_text("Save Notebook", exact=True).click()
+        deadline = time.monotonic() + 15
+        while path.stat().st_mtime_ns == before:
+            assert time.monotonic() < deadline, f"{self.name} was not saved"
+            self.page.wait_for_timeout(100)
+        self.page.get_by_text("Saving completed").wait_for()
+        return json.loads(path.read_text())
+
     def assert_clean(self):
         """Nothing in the browser's console, nothing asked of another machine."""
         assert self.errors == [], f"console errors: {self.errors}"

@@ -64,7 +64,7 @@ def test_controls_move_and_the_picture_changes(open_notebook):
     notebook.screenshot("routing_start")
     handle = page.locator(".noUi-handle").first
     handle.focus()
-    assert changed(notebook, lambda: handle.press("ArrowRight")).startswith("layer 4:")
+    assert changed(notebook, lambda: handle.press("ArrowRight")).startswith("Layer 4:")
     assert "selection bias off" in changed(notebook, lambda: page.get_by_label("selection bias on").click())
     notebook.screenshot("routing_without_bias")
     changed(notebook, lambda: page.get_by_label("Colour shows").select_option("score"))
@@ -75,6 +75,8 @@ def test_controls_move_and_the_picture_changes(open_notebook):
     page.keyboard.press("ArrowDown")
     page.get_by_text("expert 1 (group 0").wait_for()  # the first key entered at token 0, expert 0
     notebook.assert_clean()
+    saved = notebook.save()
+    assert "widgets" not in saved["metadata"] and len(json.dumps(saved)) < 100_000
 
 
 def test_64_experts_and_200_tokens_follow_the_slider(open_notebook):

@@ -1,5 +1,7 @@
 """The routing picture in words and in matplotlib."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,13 @@ def trace(model):
 
 
 def test_the_title_names_the_busiest_expert_and_max_violation(trace):
-    busiest = int(trace.load_E.argmax())
-    said = title("layer 1", trace, True)
-    assert said.startswith(f"layer 1: expert {busiest} serves {trace.load_E[busiest]} of 5 tokens")
-    assert f"MaxVio {trace.max_violation:.2f}" in said
+    alone = replace(trace, load_E=np.array([1, 4, 2, 2, 2, 2, 1, 1]), max_violation=1.13)
+    assert title("Layer 1", alone, True) == "Layer 1: expert 1 serves 4 of 5 tokens (MaxVio 1.13)"
+
+
+def test_equally_busy_experts_are_counted(trace):
+    tied = replace(trace, load_E=np.array([3, 3, 2, 2, 2, 1, 1, 1]), max_violation=0.6)
+    assert title("Layer 1", tied, True) == "Layer 1: 2 experts each serve 3 of 5 tokens (MaxVio 0.60)"
 
 
 def test_the_title_says_when_the_bias_is_off(trace):

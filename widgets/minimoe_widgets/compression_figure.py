@@ -77,7 +77,7 @@ class CompressionFigure(go.FigureWidget):
         """
         tokens = len(labels)
         heat = go.Heatmap(z=np.where(np.tri(tokens, dtype=bool), np.round(weights_TS, 3).astype(float), np.nan))
-        heat.update(xaxis="x2", yaxis="y2", colorscale="Viridis", reversescale=True, xgap=1, ygap=1, hoverongaps=False)
+        heat.update(xaxis="x2", yaxis="y2", colorscale="Viridis", xgap=1, ygap=1, hoverongaps=False)
         heat.update(
             zmin=0.0, zmax=float(weights_TS[min(3, tokens - 1) :].max()), colorbar={"title": "weight", "thickness": 12}
         )

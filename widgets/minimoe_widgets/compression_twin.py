@@ -41,7 +41,7 @@ def attention_twin(weights_TS, labels, title: str, alt: str) -> Twin:
     ax = twin.subplots()
     shown = np.where(np.tri(tokens, dtype=bool), weights_TS, np.nan)
     image = ax.imshow(
-        shown, cmap="viridis_r", vmin=0, vmax=weights_TS[min(3, tokens - 1) :].max(), interpolation="nearest"
+        shown, cmap="viridis", vmin=0, vmax=weights_TS[min(3, tokens - 1) :].max(), interpolation="nearest"
     )
     every = max(1, tokens // 36)
     places, texts = range(0, tokens, every), labels[::every]

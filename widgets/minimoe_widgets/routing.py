@@ -50,7 +50,8 @@ class _Side:
     def picture(self, layer: int, use_bias: bool):
         """Title, alt text, token labels and trace of one layer."""
         trace = self.traces[use_bias][layer]
-        name = self.layer_name(layer) if not self.name else f"{self.name}, {self.layer_name(layer)}"
+        name = self.layer_name(layer)
+        name = f"{self.name}, {name}" if self.name else name[0].upper() + name[1:]
         return title(name, trace, use_bias), alt_text(name, trace, use_bias), self.tokens[: len(trace.scores_ME)], trace
 
     def hover(self, layer: int) -> list[str]:

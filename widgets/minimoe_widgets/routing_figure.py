@@ -19,12 +19,11 @@ __all__ = ["alt_text", "draw_twin", "title"]
 
 def title(name: str, trace, use_bias: bool) -> str:
     """The picture's message in one line: the busiest expert's share and MaxVio."""
-    busiest, tokens = int(trace.load_E.argmax()), trace.chosen_ME.shape[0]
+    most, tokens = int(trace.load_E.max()), trace.chosen_ME.shape[0]
+    busiest = np.flatnonzero(trace.load_E == most)
+    who = f"expert {busiest[0]} serves" if len(busiest) == 1 else f"{len(busiest)} experts each serve"
     without = "" if use_bias else ", selection bias off"
-    return (
-        f"{name}{without}: expert {busiest} serves {int(trace.load_E[busiest])} of {tokens} tokens "
-        f"(MaxVio {trace.max_violation:.2f})"
-    )
+    return f"{name}{without}: {who} {most} of {tokens} tokens (MaxVio {trace.max_violation:.2f})"
 
 
 def alt_text(name: str, trace, use_bias: bool) -> str:
