@@ -13,7 +13,7 @@
 # %% [markdown] tags=["promise"]
 # # 00 A 671-billion-parameter model on your laptop
 #
-# By the end you have counted every parameter of DeepSeek-V3, know which of them work on a word, and have watched a small model of the same shape, trained on two processor cores, route your own sentence.
+# By the end you know where each of DeepSeek-V3's parameters sits and which of them work on a word, and you have watched a small model of the same shape, trained in two minutes on one processor core, route your own sentence.
 #
 # 35 minutes. Prerequisites: Python, and having seen a neural network layer once.
 #
@@ -35,20 +35,18 @@ setup(seed=0)
 #
 # In January 2025 a Chinese laboratory's model moved stock markets. The reports said that it had 671 billion parameters but used 37 billion for each word, had been trained for 5.6 million dollars, and was sold 96% cheaper than its rival.
 #
-# Every one of these numbers can be recomputed from public files, in a minute, without the model. Start with the one that sounds like a trick: how can a model have 671 billion numbers and use 37 billion of them?
+# The sizes can be recomputed from public files, in a minute, without the model; the costs can at least be checked for consistency. Start with the one that sounds like a trick: how can a model have 671 billion numbers and use 37 billion of them?
 
 # %% [markdown] tags=["by-hand"]
 # ## Two words, four experts
 #
-# A layer of DeepSeek-V3 has many small feed-forward networks, the **experts**, and a **router** that gives each of them a score for each token (a token is a word or a piece of one). Here are two tokens and four experts. Each token may use two.
+# A layer of DeepSeek-V3 has many small networks, the **experts**, and a **router** that gives each of them a score for each token (a token is a word or a piece of one). Here are two tokens and four experts. Each token may use two. Pick them with your finger before you run the cell.
+#
+# Names of tables end in capital letters that say what their axes are: `scores_ME` has M rows of tokens and E columns of experts. It is so in the whole course.
 
 # %% tags=["by-hand", "nbval-check-output"]
-scores_ME = torch.tensor(
-    [
-        [0.9, 0.8, 0.3, 0.2],  # the first token's score for each expert
-        [0.1, 0.7, 0.6, 0.2],
-    ]
-)  # the second token's
+first_E, second_E = [0.9, 0.8, 0.3, 0.2], [0.1, 0.7, 0.6, 0.2]  # each token's score for each expert
+scores_ME = torch.tensor([first_E, second_E])
 for token, scores_E in enumerate(scores_ME):
     best, chosen = scores_E.topk(2)
     gates = best / best.sum()
@@ -76,7 +74,7 @@ for name in (
     print(f"{name:24} {getattr(c, name):>6,}")
 
 # %% [markdown]
-# So: 61 layers, of which all but the first 3 have 256 routed experts and 1 **shared** expert that serves every token. A token goes to 8 of the 256.
+# So: 61 layers. The first 3 are **dense**: they have one large network that serves every token. The other 58 have 256 routed experts, of which a token uses 8, and 1 **shared** expert that serves every token.
 #
 # One expert is a feed-forward block with three matrices of 7,168 × 2,048. Before you run the next cell, estimate: which share of the 671 billion sits in routed experts?
 
@@ -119,24 +117,39 @@ hints("00.expert_parameters")
 # %% [markdown] tags=["beat"]
 # ## Which 37?
 #
-# For one token, keep everything except the 248 experts of each layer that it was not sent to. It is a different 37 billion for every token, and for every layer. What does the sum give?
+# For one token, keep everything except the 248 experts of each layer that it was not sent to.
 
-# %% tags=["nbval-check-output"]
-working = count.activated
-print(f"everything a token meets:   {working.with_embedding_and_head / 1e9:.2f} billion")
-print(f"without the input table:    {working.with_head / 1e9:.2f} billion")
-print(f"without the output as well: {working.with_neither / 1e9:.2f} billion")
+# %%
+working = {part: n / 1e9 for part, n in count.activated_parts.items() if n > 1e8}
+show(
+    bars(working, "Of the 37 billion, 20 are chosen anew for every token", "parameters met by one token (billions)"),
+    alt="Eight routed experts in each of 58 layers make 20.4 billion; attention 11.4; the other parts are below 3 each.",
+)
 
 # %% [markdown]
-# Three honest answers. The input embedding is a table from which a token takes one row of 129,280, so DeepSeek leaves it out and says 37. Moonlight, a model of the same family, leaves out the output too. Comparing two models' "active parameters" means asking which of the three was printed.
+# So the answer to "which 37?" has two halves. About 16 billion are the same for every token: attention, the shared experts, the dense layers, the tables at both ends. The other 20.4 are the chosen experts, and they are chosen again in every layer and for every token.
 #
-# And the download page says 685B. That file also holds a small module that predicts the token after the next, with copies of two tables, and one scale for each block of 128 × 128 numbers stored in 8 bits:
+# Does it sum to 37? That depends on the two tables, 0.93 billion numbers each. The **embedding** turns a token into a vector at the entrance; the **head** turns a vector into a score for each possible next token at the exit.
+
+# %% tags=["nbval-check-output"]
+active = count.activated
+print(f"with embedding and head: {active.with_embedding_and_head / 1e9:.2f} billion")
+print(f"with the head only:      {active.with_head / 1e9:.2f} billion")
+print(f"with neither:            {active.with_neither / 1e9:.2f} billion")
+
+# %% [markdown]
+# Three honest answers. A token takes one of the embedding's 129,280 rows, so DeepSeek leaves that table out and says 37. Moonlight, a model of the same family, leaves out both. Comparing two models' "active parameters" means asking which of the three was printed.
+#
+# And the download page says 685B. The files also hold a small module that predicts the token after the next, with its own copies of embedding and head, and one scale for each block of 128 × 128 numbers, because most of the numbers are stored in 8 bits:
 
 # %% tags=["nbval-check-output"]
 file = accounting.stored(minimoe.V3)
 print(f"main model {count.total:,} + prediction module {count.mtp:,}")
 print(f"+ two copied tables {count.embedding + count.head:,} + scales {file.scales:,}")
 print(f"= {file.total:,} numbers in {file.bytes / 1e9:.1f} GB")
+
+# %% [markdown]
+# That is what you would have to download: 689 GB. The prediction module can be left out; not one of the 671 billion can, because the next token may need it.
 
 # %% [markdown] tags=["beat"]
 # ## The story, claim by claim
@@ -156,7 +169,7 @@ print(f"= {file.total:,} numbers in {file.bytes / 1e9:.1f} GB")
 # | energy, sustainability | GPU-hours × power is a range with assumptions; it cannot be verified from outside | cannot |
 # | freely modifiable, hence exploitable | R1's own safety evaluation, with and without its risk control | later |
 #
-# Three of them take one line each.
+# Two of them take one line each; the days are an exercise.
 
 # %% tags=["nbval-check-output"]
 hours = accounting.V3_TRAINING_GPU_HOURS
@@ -167,30 +180,28 @@ print(
     f"{sum(hours.values()):,}",
 )
 print(f"rent at $2 an hour: ${accounting.dollars(sum(hours.values())) / 1e6:.3f} million")
-print(f"pre-training on 2,048 GPUs: {accounting.days(hours['pre-training'], 2048):.1f} days")
 cheaper = accounting.price_reduction(2.19, 60.0)
 print(f"$2.19 against $60 a million output tokens: {cheaper:.2%} lower")
 
 # %% [markdown]
-# The arithmetic holds. Whether the GPU-hours are true cannot be recomputed, but they can be cross-checked: together with 14.8 trillion tokens they imply a speed for each GPU, and the speed implies a share of the GPU's peak.
+# The arithmetic holds. Whether the GPU-hours are true cannot be recomputed, but they can be cross-checked. Training V3 on one token takes about 250 billion multiplications and additions (FLOPs; chapter 02 counts the attention part). Together with 14.8 trillion tokens the GPU-hours imply a speed for each GPU, and an H800 can do at most 989 trillion FLOPs a second in 16-bit arithmetic.
+
+# %% tags=["nbval-check-output"]
+flops_per_token = accounting.flops(minimoe.V3, 4096).training
+speed = accounting.tokens_per_second_per_gpu(14.8e12, hours["pre-training"])
+print(f"{flops_per_token / 1e9:.0f} billion FLOPs a token, {speed:,.0f} tokens a second on each GPU")
 
 # %%
-speed = accounting.tokens_per_second_per_gpu(14.8e12, hours["pre-training"])
-share = accounting.mfu(accounting.flops(minimoe.V3, 4096).training, speed)
-guess(
-    "00.mfu",
-    "14.8 trillion tokens in 2.664 million GPU-hours: which share of the GPUs' peak is that?",
-    share * 100,
-    unit="%",
-)
+share = accounting.mfu(flops_per_token, speed)
+guess("00.mfu", "Which share of the GPU's 989 trillion FLOPs a second is that?", share * 100, unit="%")
 
 # %% [markdown]
-# A little under 40% of the peak is what well-run clusters reach, so the claim is plausible. 90% would have been a lie, 4% a waste. R1's own training came on top: 147,000 GPU-hours, $294,000 at the same price (Nature, 2025).
+# Meta reports 38 to 43% for LLaMA 3 on a similar GPU (arXiv 2407.21783, table 4), so the claim is plausible. 90% would have been a lie, 4% a waste. (V3 did much of this in 8-bit arithmetic, which is twice as fast; measured against that peak the share is half.) R1's own training came on top: 147,000 GPU-hours, $294,000 at the same price.
 #
 # ### Exercise: the rent
 # ●○○○○ · 3 min · so that no headline about training costs catches you unprepared.
 #
-# Return (days, dollars): $\text{days} = \text{GPU-hours} / \text{GPUs} / 24$ and $\text{dollars} = \text{GPU-hours} \times \text{price}$.
+# `gpus` GPUs share `gpu_hours`. Return how many days they need, and what they cost at `price` dollars a GPU-hour: (days, dollars), with $\text{dollars} = \text{GPU-hours} \times \text{price}$.
 # By hand: 48 GPU-hours on 2 GPUs at $3: one day, $144.
 
 # %% tags=["exercise"]
@@ -198,8 +209,9 @@ def rent(gpu_hours, gpus, price):
     ...  # your code: return days, dollars
 
 rent = check("00.rent", rent)
-r1_days, r1_dollars = rent(147_000, 512, 2.0)
-print(f"R1, on 512 GPUs: {r1_days:.0f} days, ${r1_dollars:,.0f}")
+for name, hours_used, gpus in (("V3, pre-training", 2_664_000, 2048), ("R1", 147_000, 512)):
+    days, dollars = rent(hours_used, gpus, 2.0)
+    print(f"{name:16} on {gpus:,} GPUs: {days:.0f} days, ${dollars:,.0f}")
 
 # %%
 hints("00.rent")
@@ -207,7 +219,7 @@ hints("00.rent")
 # %% [markdown] tags=["beat"]
 # ## The same model, small
 #
-# Nobody runs 689 GB on a laptop. But nothing in the architecture needs that size. `data/nano` is a model with all of V3's parts (compressed attention, a dense first layer, routed and shared experts with a balancing bias, a module that predicts two tokens ahead), trained for two minutes on one processor core, on the definitions of a dictionary.
+# Nobody runs 689 GB on a laptop. But nothing in the architecture needs that size. `data/nano` is a model with all of V3's parts, trained for two minutes on one processor core, on the definitions of a dictionary: a dense first layer, two layers of 16 routed experts and a shared one, the attention of chapter 02, and the module that looks two tokens ahead.
 
 # %%
 from minimoe.tokenizer import Tokenizer
@@ -215,12 +227,12 @@ from minimoe.tokenizer import Tokenizer
 model = minimoe.load(data_path("nano"), dtype=torch.float32)
 tokenizer = Tokenizer.load(data_path("nano"))
 small = accounting.parameters(model.config)
-print(f"{small.total:,} parameters, {small.activated.with_head:,} for a token")
+print(f"{small.total:,} parameters, {small.activated.with_head:,} for a token; {small.mtp:,} more look ahead")
 prompt = "river (noun):"
 result = minimoe.generate(
     model, [tokenizer.encode(prompt)], max_new_tokens=40, temperature=0.6, top_p=0.9, seed=1
 )
-print(prompt + tokenizer.decode(result.tokens[0]))
+print(prompt + tokenizer.decode(result.tokens[0], skip_special=True))
 
 # %% [markdown]
 # It has learned what a definition looks like and not much about rivers; two minutes are two minutes. What matters here is that you can look inside. One pass over a sentence gives, for every layer, the scores, the chosen experts and the gates:
@@ -228,16 +240,12 @@ print(prompt + tokenizer.decode(result.tokens[0]))
 # %%
 text = "dog (noun): a small animal that lives with people"
 ids_BT = torch.tensor([tokenizer.encode(text)])
-out = model(ids_BT)
-routing = out.routing[2]
+routing = model(ids_BT).routing[1]  # layer 1, the first that routes
 for position in range(4):
-    experts = ", ".join(
-        f"{e} ({g:.2f})"
-        for e, g in zip(
-            routing.chosen_MK[position].tolist(), routing.gates_MK[position].tolist()
-        )
-    )
-    print(f"{tokenizer.decode([ids_BT[0, position].item()])!r:10} -> experts {experts}")
+    gates, order = routing.gates_MK[position].sort(descending=True)
+    experts = routing.chosen_MK[position][order].tolist()
+    pairs = ", ".join(f"{e} ({g:.2f})" for e, g in zip(experts, gates.tolist()))
+    print(f"{tokenizer.decode([ids_BT[0, position].item()])!r:10} -> experts {pairs}")
 
 # %% [markdown]
 # The gates of a token add up to 2.5, not to 1: V3 multiplies them by a constant, `routed_scaling_factor`, and so does this model.
@@ -252,7 +260,7 @@ for name, m in (("nano", model.config), ("DeepSeek-V3", minimoe.V3)):
 # %% [markdown] tags=["beat"]
 # ## One expert is overworked
 #
-# Nothing so far stops the router from sending everything to the same few experts. V3's answer is a **bias** for each expert. Four experts again; a token's scores are 0.9, 0.8, 0.3, 0.2, and two may serve it. Expert 0 has been overworked for the last hundred steps, so we push its bias down to -0.7.
+# Nothing so far stops the router from sending everything to the same few experts. V3's answer is a **bias** for each expert. Four experts again; a token's scores are 0.9, 0.8, 0.3, 0.2, and two may serve it. Expert 0 has been overworked for the last hundred steps, so its bias was pushed down to -0.7; expert 2 has been idle, so its bias was raised to 0.2.
 #
 # Which two serve the token now? And what are the gates? Write both down before you run the cell.
 
@@ -269,13 +277,13 @@ four = replace(
     routed_scaling_factor=1.0,
 )
 scores_ME = torch.tensor([[0.9, 0.8, 0.3, 0.2]])
-for bias_E in (torch.zeros(4), torch.tensor([-0.7, 0.0, 0.0, 0.0])):
+for bias_E in (torch.zeros(4), torch.tensor([-0.7, 0.0, 0.2, 0.0])):
     chosen_MK, gates_MK = choose(scores_ME, bias_E, four)
     gates = [round(g, 3) for g in gates_MK[0].tolist()]
-    print(f"bias of expert 0 {bias_E[0]:4.1f}: experts {chosen_MK[0].tolist()}, gates {gates}")
+    print(f"bias {bias_E.numpy()}: experts {chosen_MK[0].tolist()}, gates {gates}")
 
 # %% [markdown]
-# The choice changed: 1 and 2. The gates are made of the plain scores, 0.8 and 0.3. Had the bias entered them, balancing would have changed what the layer computes, and training would have pushed back. A widely used inference engine shipped exactly that mistake at first.
+# The choice changed: 1 and 2. The gates are made of the plain scores, 0.8 and 0.3. With the biased ones, 0.8 and 0.5, they would be 0.615 and 0.385: balancing would change what the layer computes, and training would push back. A widely used inference engine shipped exactly that mistake at first.
 #
 # ### Exercise: choose without cheating
 # ●●○○○ · 8 min · the one line of V3's router that is most often written wrong.
@@ -295,8 +303,11 @@ hints("00.choose_experts")
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# Type a sentence of your own and see where its tokens go. Rows are experts' work, columns are tokens; the bars show how evenly the experts are used.
-# **Try first:** switch the bias off and watch **MaxVio**, which says how far the busiest expert is above the average (0 is perfectly even).
+# Type a sentence of your own and see where its tokens go. Rows are experts, columns are tokens, colours are gates; the bars on the right count each expert's tokens, the busiest in orange.
+#
+# Two more words for the picture. V3 puts its experts into **groups** (this model: 4 groups of 4, a line between them). A token first picks its best groups (here 2 of 4), and then its experts inside these only; the groups it gave up are hatched. In V3 a group lives on one machine, so a token travels to four machines at most. And **MaxVio** says how far the busiest expert is above the average: 0 would be perfectly even, 1 means twice the average.
+#
+# **Try first:** stay on layer 1, switch the bias off, and watch MaxVio. Then type a longer text: with a dozen tokens the counts are mostly chance.
 
 # %% tags=["play"]
 from minimoe_widgets import RoutingExplorer
@@ -306,6 +317,8 @@ show(explorer, alt=explorer.alt_text())
 
 # %% [markdown]
 # ## Tiny and real
+#
+# The small model has all the parts, but not the proportions: it uses half of its parameters on a token. Look at the third row.
 
 # %% tags=["tiny-vs-real", "nbval-check-output"]
 def facts(m):
@@ -340,8 +353,8 @@ guess(
 # ### Exercise: how many experts does a batch need?
 # ●●○○○ · 6 min · it explains why V3 is cheap to serve for thousands of users at once and expensive for one.
 #
-# Each of `tokens` tokens draws $K$ of $E$ experts at random. One expert is missed by one token with probability $1 - K/E$. Return the expected number of experts that are used at least once: $E\,(1 - (1 - K/E)^{\text{tokens}})$.
-# By hand: $E=4$, $K=2$, two tokens: $4 \cdot (1 - 0.25) = 3$.
+# Each of `tokens` tokens draws $K$ of $E$ experts at random. Return how many experts are used at least once, on average. One expert is missed by one token with probability $1 - K/E$; go on from there.
+# By hand: $E=4$, $K=2$, two tokens: each expert is missed by both with probability 1/4, so 3 are used.
 
 # %% tags=["exercise"]
 def touched(E, K, tokens):
@@ -353,33 +366,42 @@ touched = check("00.touched", touched)
 hints("00.touched")
 
 # %% [markdown]
-# Real routers do not choose at random. Count it on the small model: the first tokens of a text from the corpus it did not see in training, in one of its layers.
+# Do real routers choose at random? Count it on the small model: 512 tokens of dictionary entries that were held out of its training, in layer 1; for each batch size the mean over 200 random batches.
 
 # %% tags=["when-it-pays"]
-sample = (data_path("wordnet") / "wordnet.txt").read_text()[-4000:]
-ids = tokenizer.encode(sample)[:256]
-E, K = model.config.n_routed_experts, model.config.num_experts_per_tok
-chosen_MK = model(torch.tensor([ids])).routing[2].chosen_MK
-tokens = [1, 2, 4, 8, 16, 32, 64]
-batches = torch.randperm(len(ids))[:64]
-used = [len(set(chosen_MK[batches[:n]].flatten().tolist())) for n in tokens]
+from minimoe.training import load_corpus
+
+held_out = "\n".join(load_corpus(data_path("wordnet")).validation[:60])
+ids_BT = torch.tensor([tokenizer.encode(held_out)[:512]])
+chosen_MK = model(ids_BT).routing[1].chosen_MK
+
+
+def used_by(n, draws=200):
+    batches = [chosen_MK[torch.randperm(len(chosen_MK))[:n]] for _ in range(draws)]
+    return sum(len(batch.unique()) for batch in batches) / draws
+
+
+tokens = [1, 2, 4, 8, 16, 32]
+curves = {"nano": [used_by(n) for n in tokens], "at random": [touched(16, 4, n) for n in tokens]}
 show(
     lines(
-        {
-            "nano, measured": (tokens, used),
-            "random choice": (tokens, [touched(E, K, n) for n in tokens]),
-        },
-        "A few tokens suffice to need nearly every expert",
-        "tokens in the batch",
-        f"experts needed, of {E}",
-        grey=["random choice"],
-        log="x",
+        {name: (tokens, experts) for name, experts in curves.items()},
+        "Eight tokens together need most of the 16 experts", "tokens in the batch", "experts needed",
+        grey=["at random"], log="x",
     ),
-    alt="Both curves rise from 4 experts for one token to nearly all within a few dozen tokens.",
+    alt="Both curves rise from 4 experts for one token to nearly 16 for 32 tokens; the model's lies close to chance.",
 )
 
 # %% [markdown]
-# So the idea pays in arithmetic always, in memory traffic only when few tokens share a step, and in memory never: a mixture of experts of 671 billion parameters takes the memory of 671 billion parameters. Someone who runs it for one user on one machine pays for 671 and uses 37. Someone who serves thousands spreads the experts over dozens of GPUs and keeps all of them busy. DeepSeek's own service decodes on 144 GPUs at a time (open-infra-index, day 6).
+# A trained and balanced router is close to chance here. For V3 the formula says, for one layer, with the experts that must be read *for each token* on the right:
+
+# %% tags=["nbval-check-output"]
+for n in (1, 64, 1000):
+    experts = touched(256, 8, n)
+    print(f"{n:5,} tokens together: {experts:5.1f} of 256 experts read, {experts / n:.2f} a token")
+
+# %% [markdown]
+# So the idea pays in three currencies differently. *Arithmetic*: always, a token costs 37 billion parameters' worth. *Reading memory*: a single token reads 8 experts a layer; a thousand together read all 256, but share them, a quarter of an expert each. *Holding memory*: never, all 671 billion must be there. Someone who runs V3 for one user pays for the memory of 671 and uses 37. Someone who serves thousands spreads the experts over many GPUs and keeps all of them busy: DeepSeek's own service produces its answers on 144 GPUs at a time (open-infra-index, day 6).
 
 # %% tags=["nbval-check-output"]
 receipt(
@@ -391,7 +413,7 @@ receipt(
         ),
         (
             "V3, used on a token (with head)",
-            working.with_head,
+            active.with_head,
             "asserted by tests/minimoe/accounting/test_weights.py",
         ),
         (
@@ -419,7 +441,7 @@ receipt(
 #
 # <details><summary>Answer</summary>
 #
-# Which 37 is known only after routing, layer by layer, and changes with every token. All 671 billion must be within reach: about 689 GB in the released 8-bit format.
+# The 16 billion that every token shares would fit; the other 20 are known only after routing, layer by layer, and may be any of 654.
 #
 # </details>
 #
@@ -449,12 +471,12 @@ receipt(
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - V3 stores 671 billion parameters, nearly all in routed experts, and uses 37 billion on a token: a different set for each token and layer.
+# - V3 stores 671 billion parameters, nearly all in routed experts, and uses 37 billion on a token: 16 of them shared by all tokens, 20 chosen anew in every layer.
 # - The public numbers on size, price and time can be recomputed; GPU-hours can only be checked for consistency.
-# - Sparsity saves arithmetic at every batch size, memory traffic at small ones, memory never.
+# - Using few experts a token saves arithmetic always, memory to hold never, and memory to read depends on how many tokens share a step.
 #
 # ## Sources
-# DeepSeek-V3, arXiv 2412.19437 (sections 2 and 4.2, table 1); DeepSeek-R1, arXiv 2501.12948 and Nature 645 (2025); Insights into DeepSeek-V3, arXiv 2505.09343; deepseek-ai/open-infra-index, day 6; list prices of January 2025 ($2.19 for R1, $60 for o1, a million output tokens). The bias that leaked into the gates: vllm-project/vllm, pull request 12002.
+# DeepSeek-V3, arXiv 2412.19437 (sections 2 and 4.2, table 1); DeepSeek-R1, arXiv 2501.12948 and Nature 645 (2025); Insights into DeepSeek-V3, arXiv 2505.09343; deepseek-ai/open-infra-index, day 6; Moonlight, arXiv 2502.16982; the LLaMA 3 report, arXiv 2407.21783; list prices of January 2025 ($2.19 for R1, $60 for o1, a million output tokens). The bias that leaked into the gates: vllm-project/vllm, pull request 12002.
 #
 # ## Next
 #

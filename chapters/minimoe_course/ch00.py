@@ -38,7 +38,7 @@ EXPERTS = Exercise(
     wrong=(
         Wrong(
             "two matrices", lambda d, f, e, s, k: (2 * d * f * (e + s), 2 * d * f * (k + s)),
-            "you count two matrices an expert; SwiGLU has three (gate, up, down).",
+            "you count two matrices an expert; an expert has three.",
         ),
         Wrong(
             "no shared expert", lambda d, f, e, s, k: (3 * d * f * e, 3 * d * f * k),
@@ -73,7 +73,7 @@ EXPERTS = Exercise(
 
 
 def _choice_inputs(g: torch.Generator):
-    yield {"scores_E": torch.tensor([0.9, 0.8, 0.3, 0.2]), "bias_E": torch.tensor([-0.7, 0.0, 0.0, 0.0]), "K": 2}
+    yield {"scores_E": torch.tensor([0.9, 0.8, 0.3, 0.2]), "bias_E": torch.tensor([-0.7, 0.0, 0.2, 0.0]), "K": 2}
     yield {"scores_E": torch.tensor([0.9, 0.8, 0.3, 0.2]), "bias_E": torch.zeros(4), "K": 2}
     yield {"scores_E": torch.rand(11, generator=g), "bias_E": torch.randn(11, generator=g) * 0.3, "K": 5}
 
@@ -101,6 +101,8 @@ def _no_bias(scores, bias, K):
 
 def _in_order(result):
     chosen, gates = result
+    if chosen.is_floating_point():
+        return result  # gates where ids should stand: nothing to bring in order
     order = chosen.argsort()
     return chosen[order], gates[order]
 
@@ -114,6 +116,8 @@ CHOICE = Exercise(
     wrong=(
         Wrong("bias leaks", _gates(lambda s, b, c: (s + b)[c] / (s + b)[c].sum()),
               "your gates change when only the bias changes; the bias may change the choice and nothing else."),
+        Wrong("swapped", lambda s, b, K: _gates(lambda s, b, c: s[c] / s[c].sum())(s, b, K)[::-1],
+              "you return gates and ids in the wrong order: ids first, then gates."),
         Wrong("bias ignored", _no_bias, "your choice does not feel the bias; add it to the scores before you take the best."),
         Wrong("not normalised", _gates(lambda s, b, c: s[c]), "your gates do not add up to 1; divide by the sum of the chosen scores."),
         Wrong("softmax", _gates(lambda s, b, c: s[c].softmax(-1)), "you took a softmax of the chosen scores; V3 divides by their sum."),

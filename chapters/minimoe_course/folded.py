@@ -33,14 +33,15 @@ class Folded:
 
 
 def hints(exercise: str | Exercise) -> Folded:
-    """Hint 1, Hint 2 and Solution of an exercise, folded. The solution is the library's own source.
+    """Hint 1, Hint 2 and Solution of an exercise, folded: the answer in a few lines, then the library's own source.
 
     Stand it alone in the cell below the exercise:  hints("01.rms_norm")
     """
     exercise = find(exercise) if isinstance(exercise, str) else exercise
     shown = exercise.source or exercise.reference
-    origin = f"From `{inspect.getmodule(shown).__name__}`. {exercise.differs}"
-    solution = f"```python\n{source_without_docstring(shown)}\n```\n\n{origin}"
+    short = f"```python\n{exercise.solution.strip()}\n```\n\n" if exercise.solution else ""
+    origin = f"The library's own, from `{inspect.getmodule(shown).__name__}`. {exercise.differs}"
+    solution = f"{short}{origin}\n\n```python\n{source_without_docstring(shown)}\n```"
     return Folded(("Hint 1", exercise.hints[0]), ("Hint 2", exercise.hints[1]), ("Solution", solution))
 
 

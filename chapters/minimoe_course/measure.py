@@ -14,10 +14,11 @@ import numpy as np
 __all__ = ["cpu_us"]
 
 
-def cpu_us(calls: Mapping[str, Callable[[], object]], rounds: int = 15, at_least_us: float = 2000.0) -> dict[str, np.ndarray]:
+def cpu_us(calls: Mapping[str, Callable[[], object]], rounds: int = 15, at_least_us: float = 5000.0) -> dict[str, np.ndarray]:
     """Microseconds of processor time of each call: {label: (20th percentile, median, 80th percentile)} over `rounds` rounds.
 
-    Every round runs every call, repeated until `at_least_us` has passed, so that the clock's own grain does not count.
+    Every round runs every call, repeated until `at_least_us` has passed, so that the clock's own grain does not count, and once
+    before that untimed, so that no call pays for the caches and the memory that the one before it left behind.
     """
     repeats = {}
     for label, call in calls.items():
@@ -28,6 +29,7 @@ def cpu_us(calls: Mapping[str, Callable[[], object]], rounds: int = 15, at_least
     times_us = {label: [] for label in calls}
     for _ in range(rounds):
         for label, call in calls.items():
+            call()
             start = time.process_time()
             for _ in range(repeats[label]):
                 call()
