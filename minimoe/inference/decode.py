@@ -105,8 +105,9 @@ class DecodePlan(Stepper):
     def applies(model: Transformer) -> bool:
         """Whether a plan computes what this model's forward would, and is worth its memory."""
         config, layers = model.config, model.model.layers
-        if not config.is_mla or config.kv_lora_rank % 2 or (config.q_lora_rank or 0) % 2:
-            return False  # rotations in place need even offsets
+        before = config.qk_nope_head_dim if config.q_lora_rank is None else config.q_lora_rank
+        if not config.is_mla or config.kv_lora_rank % 2 or before % 2:
+            return False  # what is rotated in place must begin at an even number
         own = all(
             type(layer.self_attn) is MultiHeadLatentAttention
             and (type(layer.mlp) is MLP or (type(layer.mlp) is MoE and layer.mlp.dispatch in (grouped, loop)))

@@ -106,7 +106,7 @@ class AttentionPlan:
         torch.view_as_complex(entry[:, self.latent :].view(M, self.pairs, 2)).mul_(lookup.turns_M)
         lookup.write(entries, entry)
         seen = entries[:, : lookup.end]
-        scores = torch.bmm(query.view(B, T * self.heads, -1), seen.transpose(1, 2))
+        scores = torch.bmm(query.reshape(B, T * self.heads, -1), seen.transpose(1, 2))
         if lookup.mask is not None:
             scores.view(B, T, self.heads, -1).add_(lookup.mask)
         mixed = torch.bmm(scores.softmax(-1), seen[:, :, : self.latent]).view(M, self.heads, -1)
