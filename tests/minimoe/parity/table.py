@@ -21,8 +21,8 @@ INTRODUCTION = """# Distance between minimoe and the official models
 
 Written by `python tests/minimoe/parity/table.py`: torch {torch} on a CPU, one thread; transformers {transformers}.
 
-Each row is one configuration drawn by hypothesis, with random weights, norm gains and biases; the draws are the same
-in every run. A number is the largest difference from `transformers`' `{v3}` or
+Each row is one configuration drawn by hypothesis (derandomised: the same in every run), with weights, norm gains and
+biases from the row's seed. A number is the largest difference from `transformers`' `{v3}` or
 `{v2}` over the largest magnitude of the same tensor; for gradients it is that of the worst of all
 parameters (a parameter whose gradient is a thousand times below the model's largest is measured on that scale), for
 decoding the worse of our two paths, `expand` and `absorb`.
@@ -42,7 +42,11 @@ def heading() -> str:
 def described(case: Draw) -> str:
     """A configuration in a few words."""
     c = case.config
-    words = [f"{case.batch} x {case.length} tokens", f"{c.num_hidden_layers} layers ({c.first_k_dense_replace} dense)"]
+    words = [
+        f"seed {case.seed}",
+        f"{case.batch} x {case.length} tokens",
+        f"{c.num_hidden_layers} layers ({c.first_k_dense_replace} dense)",
+    ]
     words.append(f"{c.num_attention_heads} heads of {c.qk_nope_head_dim}+{c.qk_rope_head_dim}/{c.v_head_dim}")
     words.append("no q_lora" if c.q_lora_rank is None else f"q_lora {c.q_lora_rank}")
     if c.is_moe:
