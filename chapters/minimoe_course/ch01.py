@@ -320,7 +320,7 @@ FIT = Exercise(
         Wrong("bytes forgotten", lambda m, n, h, d, b: int(m * 1e9 // (2 * n * h * d)), "you count numbers, not bytes."),
         Wrong("not whole", lambda m, n, h, d, b: m * 1e9 / (2 * n * h * d * b) + 0.5, "a token fits whole or not at all: round down."),
     ),
-    laws=(Law("a token fits whole or not at all: round down.", lambda f, case: f(**case) == int(f(**case))),),
+    laws=(Law("a token fits whole or not at all: round down.", lambda f, case: f(*case.values()) == int(f(*case.values()))),),
     hints=(
         "How many bytes does one token leave behind, in all layers?",
         "```text\none = 2 * layers * kv_heads * head_dim * bytes_per_number\nreturn memory_gb * 10^9, divided by one, rounded down\n```",

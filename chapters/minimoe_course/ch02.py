@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from minimoe.accounting import absorb_pays_below, mla_elements
 from minimoe.model.mla import MultiHeadLatentAttention
-from minimoe_course.exercise import Exercise, Wrong
+from minimoe_course.exercise import Exercise, Law, Wrong
 
 __all__ = ["EXERCISES"]
 
@@ -41,6 +42,8 @@ CACHE_KB = Exercise(
             lambda n, c, r, h, b: n * 2 * (c + r) * b / 1000,
             "you count twice, as if for a key and a value; one latent serves both.",
         ),
+        Wrong("times heads", lambda n, c, r, h, b: n * h * (c + r) * b / 1000, "you multiply by the heads; they all read the same latent and the same rotary key."),
+        Wrong("bytes", lambda n, c, r, h, b: n * (c + r) * b, "your result is in bytes; a KB is 1000 of them."),
         Wrong("kibibytes", lambda n, c, r, h, b: n * (c + r) * b / 1024, "you divide by 1024; the paper's KB is 1000 bytes."),
         Wrong(
             "latent a head",
@@ -150,6 +153,15 @@ def _keys_for_values(q_nope, q_rot, latent, k_rot, w_uk, w_uv, scale):
     return torch.einsum("hc,hnc->hn", weights @ latent, w_uk)
 
 
+def _rebuilds_nothing(fn, case):
+    """No more multiplications than absorbing takes: H (N C + S (2 C + R) + W C), with room for another order."""
+    (H, N, C), W = case["w_uk_HNC"].shape, case["w_uv_HWC"].shape[1]
+    (S, R) = case["k_rot_SR"].shape
+    with FlopCounterMode(display=False) as counter:
+        fn(*case.values())
+    return counter.get_total_flops() / 2 <= 1.2 * H * (N * C + S * (2 * C + R) + W * C)
+
+
 ABSORBED = Exercise(
     key="02.absorbed_attention",
     reference=absorbed_attention,
@@ -168,6 +180,7 @@ ABSORBED = Exercise(
         Wrong("latents returned", _variant(values=False), "you return mixed latents; W_UV turns them into values, once, after the sum."),
         Wrong("W_UK twice", _keys_for_values, "you map the mixed latents with W_UK; that gives keys, and the output needs W_UV."),
     ),
+    laws=(Law("the numbers are right, but you rebuilt keys or values for every cached token: move W_UK to the query, W_UV to the end.", _rebuilds_nothing),),
     hints=(
         "Three products before the softmax and two after it. Where do the H heads still differ, once they all read the same S latents?",
         "```text\nq_latent_HC = each head's q_nope times its w_uk\nscores_HS  = q_latent . latent + q_rot . k_rot, times scale\n"
@@ -210,7 +223,7 @@ CROSSOVER = Exercise(
         ),
     ),
     hints=(
-        "Write the two bills for one cached token, one head and T queries. Both contain T*R; it cancels.",
+        "To expand, the latent of C numbers is turned into N + W numbers once; then every new token compares N + R numbers and mixes W.",
         "```text\nexpand: C*(N + W) + T*(N + R + W)\nabsorb: T*(C + R + C)\nset them equal, solve for T\n```",
     ),
     solution="def crossover(C, N, W):\n    return C * (N + W) / (2 * C - N - W)\n",

@@ -107,7 +107,8 @@ def _compare(exercise: Exercise, fn: Callable, cases: list[Case], given: list, e
     expected = [form(answer) for answer in expected]
     told = [difference(a, b, exercise.tolerance, exercise.returns) for a, b in zip(given, expected, strict=True)]
     if not any(told):
-        return Verdict("right", f"equal to the library's on {len(cases)} inputs.")
+        broken = _broken_law(exercise, fn, cases)
+        return Verdict("wrong", broken) if broken else Verdict("right", f"equal to the library's on {len(cases)} inputs.")
     first = next(i for i, text in enumerate(told) if text)
     message = _known_mistake(exercise, cases, given, form) or _broken_law(exercise, fn, cases) or told[first] + "."
     example = _example(cases[first], yours=given[first], library=expected[first])
