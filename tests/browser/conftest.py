@@ -122,15 +122,19 @@ class Notebook:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
         done = """() => {
-            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
-            const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
-            return failed || prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p));
+            const texts = (what) => [...document.querySelectorAll(what)].map((node) => node.textContent);
+            const numbers = texts('.jp-CodeCell .jp-InputPrompt');
+            const shown = texts('[data-mime-type="application/vnd.jupyter.stderr"]');
+            if (shown.some((t) => t.includes('Traceback'))) return true;
+            return numbers.length && numbers.every((n) => /\\[\\d+\\]/.test(n));
         }"""
         self.page.wait_for_function(done, timeout=1000 * seconds)
         assert self.error_outputs() == []
 
     def error_outputs(self) -> list[str]:
-        return self.page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+        """The tracebacks on the page. (JupyterLab shows them as it shows what was written to stderr.)"""
+        shown = self.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
+        return [text for text in shown if "Traceback" in text]
 
     def shrink_to_phone(self):
         """Fold the file browser away and make the window as narrow as a phone's."""

@@ -63,8 +63,7 @@ def test_the_bill_fits_on_a_phone(open_notebook):
     page = notebook.page
     page.locator(".js-plotly-plot .barlayer .point").first.wait_for()
     notebook.shrink_to_phone()
-    page.wait_for_function("document.querySelector('.js-plotly-plot').getBoundingClientRect().width < 400")
     page.locator(".js-plotly-plot").scroll_into_view_if_needed()
-    page.wait_for_timeout(500)  # the plot follows the window after a pause of its own
+    page.wait_for_function("Number(document.querySelector('.js-plotly-plot .main-svg').getAttribute('width')) < 340")
     notebook.screenshot("compression_phone")
     notebook.assert_clean()

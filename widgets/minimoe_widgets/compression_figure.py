@@ -36,6 +36,10 @@ class CompressionFigure(go.FigureWidget):
 
     def __init__(self):
         super().__init__(layout=_layout())
+        self._config = {
+            "responsive": True,
+            "displaylogo": False,
+        }  # without it the plot keeps the width it was born with
         self._view = None
 
     def _draw(self, view: str, traces: list, axes: dict):
@@ -64,10 +68,10 @@ class CompressionFigure(go.FigureWidget):
         bars.marker = {"color": [bar_colour(line) for line in lines]}
         bars.marker.pattern = {"shape": ["/" if line.exists else "" for line in lines]}
         bars.hovertemplate = "%{text}<extra></extra>"
-        memory = go.Scatter(x=[GPU_BYTES] * 2, y=[-0.7, len(lines) - 0.5], mode="lines+text", line=GREY_DASH)
-        memory.update(text=["80 GB: one H100", ""], textposition="middle right", hoverinfo="skip")
+        memory = go.Scatter(x=[GPU_BYTES] * 2, y=[-0.9, len(lines) - 0.5], mode="lines+text", line=GREY_DASH)
+        memory.update(text=["one H100:<br>80 GB", ""], textposition="middle right", hoverinfo="skip", cliponaxis=False)
         memory.visible = low < math.log10(GPU_BYTES) < high
-        rows = {"tickvals": places, "ticktext": names, "range": [len(lines) - 0.4, -1.1]}
+        rows = {"tickvals": places, "ticktext": names, "range": [len(lines) - 0.4, -1.3]}
         self._draw("bill", [bars, memory], {"xaxis": {"range": [low, high]}, "yaxis": rows})
 
     def show_attention(self, weights_TS, labels):
@@ -127,7 +131,7 @@ def _layout():
     return {
         "template": "plotly_white",
         "autosize": True,
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "margin": {"l": 8, "r": 48, "t": 12, "b": 8},
         "showlegend": False,
         "font": {"size": 12, "color": "#222222"},
         "plot_bgcolor": "rgba(0,0,0,0)",  # the views' axes overlap: an opaque one would cover another view
@@ -135,7 +139,7 @@ def _layout():
         | {
             "type": "log",
             "dtick": 1,
-            "title": "bytes of cache (logarithmic)",
+            "title": "cache (logarithmic)",
             "exponentformat": "SI",
             "ticksuffix": "B",
         },

@@ -10,15 +10,18 @@ __all__ = ["attention_alt", "attention_title", "bill_alt", "bill_title", "rank_a
 
 
 def bill_title(lines: list[Line], batch: int, context: int) -> str:
+    """The bill's message: what MLA takes, and how many times less that is than MHA."""
     return sentence(lines, batch, context)
 
 
 def bill_alt(lines: list[Line], batch: int, context: int) -> str:
+    """Every bar of the bill in words."""
     rows = "; ".join(f"{x.name} {human_bytes(x.cache_bytes)} ({human_bytes(x.token_bytes)} a token)" for x in lines)
     return f"{sentence(lines, batch, context)}. Bars on a logarithmic scale: {rows}."
 
 
 def attention_title(reading: ModelReading, layer: int, head: int) -> str:
+    """Where one head looks, in four numbers."""
     habit = reading.habit(layer, head)
     return (
         f"Layer {layer}, head {head} looks {habit.distance:.1f} tokens back on average: {habit.previous:.0%} of its "
@@ -27,6 +30,7 @@ def attention_title(reading: ModelReading, layer: int, head: int) -> str:
 
 
 def attention_alt(reading: ModelReading, layer: int, head: int) -> str:
+    """An attention map in words."""
     tokens = len(reading.ids)
     return (
         f"{attention_title(reading, layer, head)}. Attention map of {tokens} tokens: rows are the tokens that look, "
@@ -35,6 +39,7 @@ def attention_alt(reading: ModelReading, layer: int, head: int) -> str:
 
 
 def rank_title(reading: ModelReading, layer: int, rank: int) -> str:
+    """What a cut keeps of the latent and what it costs in loss."""
     part, whole = reading.main_part(), reading.ranks[-1]
     loss, full = reading.losses[reading.ranks.index(rank)], reading.losses[-1]
     return (
@@ -44,6 +49,7 @@ def rank_title(reading: ModelReading, layer: int, rank: int) -> str:
 
 
 def rank_alt(reading: ModelReading, layer: int, rank: int) -> str:
+    """The two curves of the rank view in words."""
     parts = "; ".join(
         f"{name}: largest singular value {s[0]:.1f}, smallest {s[-1]:.2f}" for name, s in reading.spectra[layer].items()
     )
