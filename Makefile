@@ -77,7 +77,7 @@ test: chromium
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
 
 lint: $(HAS_TEST)
-	@$(PY) -m ruff check .
+	@$(PY) -m ruff check --output-format concise .
 
 unit: chromium
 	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -n 2 --dist loadfile tests --ignore=tests/browser $(ARGS)
