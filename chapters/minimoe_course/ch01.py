@@ -103,6 +103,15 @@ def _masked_after(q, k, v, scale):
     return (q @ k.T * scale).softmax(-1).tril() @ v
 
 
+def _past_hidden(q, k, v, scale):
+    past = torch.ones(len(q), len(q), dtype=torch.bool).tril(-1)
+    return (q @ k.T * scale).masked_fill(past, float("-inf")).softmax(-1) @ v
+
+
+def _own_scale(q, k, v, scale):
+    return _attention()(q, k, v, q.shape[1] ** -0.5)
+
+
 ATTENTION = Exercise(
     key="01.causal_attention",
     reference=causal_attention,
@@ -113,6 +122,8 @@ ATTENTION = Exercise(
         Wrong("no mask", _attention(masked=False), "your first token sees the second: hide what comes later before the softmax."),
         Wrong("masked with zero", _attention(hide=0.0), "you hide the future with a score of 0, but exp(0) is 1: it still gets weight. Use minus infinity."),
         Wrong("masked after", _masked_after, "your weights no longer add up to 1: hide the future before the softmax, not after it."),
+        Wrong("past hidden", _past_hidden, "you hide the past; the future is where the column is larger than the row."),
+        Wrong("own scale", _own_scale, "you scale by 1/sqrt(N) of your own; use `scale`."),
         Wrong("no scale", _attention(scaled=False), "your scores are not multiplied by `scale`."),
         Wrong("one too many", _attention(diagonal=1), "your mask is off by one: token t sees token t + 1."),
         Wrong("not itself", _attention(diagonal=-1), "your mask is off by one: a token must see itself."),
@@ -175,6 +186,7 @@ ROTATION = Exercise(
         Wrong("backwards", _rotation(direction=-1), "you turn the other way: check the sign of the sine."),
         Wrong("one position late", _rotation(first=1), "your first token is already turned; position 0 turns by nothing."),
         Wrong("one frequency", _rotation(lambda i, R, theta: torch.ones(len(i))), "all your pairs turn alike; pair i turns by theta^(-2i/R) a token."),
+        Wrong("theta fixed", lambda x, positions, theta: _rotation()(x, positions, 10000.0), "you use 10,000 whatever `theta` says."),
         Wrong("exponent i/R", _rotation(lambda i, R, theta: theta ** (-i / R)), "your frequencies fall half as fast: the exponent is -2i/R, with i the number of the pair."),
     ),
     hints=(
@@ -219,6 +231,7 @@ FEED_FORWARD = Exercise(
         Wrong("sum", lambda x, g, u, d: (F.silu(x @ g.T) + x @ u.T) @ d.T, "you add gate and up; they are multiplied."),
         Wrong("sigmoid", lambda x, g, u, d: ((x @ g.T).sigmoid() * (x @ u.T)) @ d.T, "your gate is a sigmoid; SiLU is z times the sigmoid of z."),
         Wrong("relu", lambda x, g, u, d: (F.relu(x @ g.T) * (x @ u.T)) @ d.T, "your gate is a ReLU; the layer uses SiLU."),
+        Wrong("silu of the product", lambda x, g, u, d: F.silu((x @ g.T) * (x @ u.T)) @ d.T, "you take SiLU of the product; it is taken of the gate alone, before."),
         Wrong("no gate", lambda x, g, u, d: F.silu(x @ u.T) @ d.T, "w_gate_FD never enters: SwiGLU multiplies two projections."),
     ),
     hints=(
@@ -240,7 +253,9 @@ def _grouped_inputs(g: torch.Generator):
     eye, values = torch.eye(2), torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
     yield {"q_HN": torch.zeros(4, 2), "k_GSN": torch.stack([eye, eye]), "v_GSW": values, "scale": 1.0}
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
-    yield {"q_HN": draw(6, 4), "k_GSN": draw(3, 7, 4), "v_GSW": draw(3, 7, 5), "scale": 0.5}
+    yield {"q_HN": draw(3, 4), "k_GSN": draw(3, 7, 4), "v_GSW": draw(3, 7, 5), "scale": 0.5}
+    yield {"q_HN": draw(3, 4), "k_GSN": draw(1, 7, 4), "v_GSW": draw(1, 7, 5), "scale": 0.5}
+    yield {"q_HN": draw(6, 4), "k_GSN": draw(2, 7, 4), "v_GSW": draw(2, 7, 5), "scale": 0.5}
 
 
 def grouped_attention(q_HN, k_GSN, v_GSW, scale):
@@ -267,6 +282,16 @@ def _neighbours(x, times):
     return x.repeat_interleave(times, 0)
 
 
+def _over_heads(q, k, v, scale):
+    k, v = _neighbours(k, len(q) // len(k)), _neighbours(v, len(q) // len(v))
+    weights = (torch.einsum("hn,hsn->hs", q, k) * scale).softmax(0)
+    return torch.einsum("hs,hsw->hw", weights, v)
+
+
+def _only_first_sees(q, k, v, scale):
+    return _neighbours(v, len(q) // len(v))[:, 0]
+
+
 GROUPED = Exercise(
     key="01.grouped_attention",
     reference=grouped_attention,
@@ -277,6 +302,8 @@ GROUPED = Exercise(
         Wrong("dealt out", _shared(_tiled), "you deal the key heads out like cards (0, 1, 0, 1); neighbours share: heads 0 and 1 read key head 0."),
         Wrong("values dealt out", _shared(_neighbours, _tiled), "the scores are right, but your values come from another key head than the scores."),
         Wrong("first for all", _shared(lambda x, n: x[:1].expand(n * len(x), -1, -1)), "all heads read key head 0: that is MQA."),
+        Wrong("over heads", _over_heads, "your weights add up to 1 over the heads; they must over the S tokens."),
+        Wrong("causal", _only_first_sees, "your query sees only the first key: here it sees every one, so no mask is needed."),
         Wrong("mean of all", _shared(lambda x, n: x.mean(0, keepdim=True).expand(n * len(x), -1, -1)), "you average the key heads; each query head reads one of them."),
     ),
     hints=(
@@ -314,6 +341,7 @@ FIT = Exercise(
     tolerance=0.0,
     because="whole numbers",
     wrong=(
+        Wrong("bytes a token", lambda m, n, h, d, b: 2 * n * h * d * b, "that is what one token takes; divide the memory by it."),
         Wrong("keys alone", lambda m, n, h, d, b: int(m * 1e9 // (n * h * d * b)), "you store keys and no values; both are needed."),
         Wrong("one layer", lambda m, n, h, d, b: int(m * 1e9 // (2 * h * d * b)), "you pay for one layer; every layer keeps its own."),
         Wrong("gibibytes", lambda m, n, h, d, b: int(m * 2**30 // (2 * n * h * d * b)), "you count 2^30 bytes to the GB; here it is 10^9."),

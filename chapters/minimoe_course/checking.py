@@ -108,7 +108,9 @@ def _compare(exercise: Exercise, fn: Callable, cases: list[Case], given: list, e
     told = [difference(a, b, exercise.tolerance, exercise.returns) for a, b in zip(given, expected, strict=True)]
     if not any(told):
         broken = _broken_law(exercise, fn, cases)
-        return Verdict("wrong", broken) if broken else Verdict("right", f"equal to the library's on {len(cases)} inputs.")
+        return (
+            Verdict("wrong", broken) if broken else Verdict("right", f"equal to the library's on {len(cases)} inputs.")
+        )
     first = next(i for i, text in enumerate(told) if text)
     message = _known_mistake(exercise, cases, given, form) or _broken_law(exercise, fn, cases) or told[first] + "."
     example = _example(cases[first], yours=given[first], library=expected[first])

@@ -37,10 +37,10 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Law:
-    """A property the right answer has, for mistakes that no single wrong answer covers, or for the way to right numbers.
+    """A property of the right answer, for mistakes that no single wrong answer covers, or for how it is reached.
 
-    `holds(fn, case)` is False when `fn` breaks the law on `case`; call `fn(*case.values())`. Laws are asked when no `Wrong`
-    matched, and also of an answer whose numbers are right.
+    `holds(fn, case)` is False when `fn` breaks the law on `case`; call `fn(*case.values())`. Laws are asked when no
+    `Wrong` matched, and also of an answer whose numbers are right.
     """
 
     says: str

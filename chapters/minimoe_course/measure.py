@@ -1,7 +1,7 @@
 """Timing on a shared laptop: processor time, interleaved, with its spread.
 
-Wall-clock time on a shared machine measures the neighbours. Processor time of this process measures the work, and interleaving
-the candidates lets a slow second hurt all of them alike. Even so only ratios within one run mean anything.
+Wall-clock time on a shared machine measures the neighbours. Processor time of this process measures the work, and
+interleaving the candidates lets a slow second hurt all of them alike. Even so only ratios within one run mean anything.
 
 How the production version differs: kernels are timed with device events, cold caches and locked clocks.
 """
@@ -14,11 +14,14 @@ import numpy as np
 __all__ = ["cpu_us"]
 
 
-def cpu_us(calls: Mapping[str, Callable[[], object]], rounds: int = 15, at_least_us: float = 5000.0) -> dict[str, np.ndarray]:
-    """Microseconds of processor time of each call: {label: (20th percentile, median, 80th percentile)} over `rounds` rounds.
+def cpu_us(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 15, at_least_us: float = 5000.0
+) -> dict[str, np.ndarray]:
+    """Microseconds of processor time of each call: {label: (20th percentile, median, 80th percentile)} over `rounds`
+    rounds.
 
-    Every round runs every call, repeated until `at_least_us` has passed, so that the clock's own grain does not count, and once
-    before that untimed, so that no call pays for the caches and the memory that the one before it left behind.
+    Every round runs every call, repeated until `at_least_us` has passed, so that the clock's own grain does not count,
+    and once before that untimed, so that no call pays for the caches and the memory that the one before it left behind.
     """
     repeats = {}
     for label, call in calls.items():

@@ -1,12 +1,12 @@
 """Attention, and the three baselines that latent attention is measured against.
 
-MHA gives every query head its own key and value head. MQA gives all of them one. GQA stands between: groups of query heads
-share a key and a value head. The three are one class with one number, `num_key_value_heads`; the number decides the cache:
-`2 * num_key_value_heads * head_dim` elements a token and layer.
+MHA gives every query head its own key and value head. MQA gives all of them one. GQA stands between: groups of query
+heads share a key and a value head. The three are one class with one number, `num_key_value_heads`; the number decides
+the cache: `2 * num_key_value_heads * head_dim` elements a token and layer.
 
-`attend_by_hand` is the definition. `attend` computes the same and is what the layers call: `attend_in_blocks` for causal
-training on a CPU, torch's fused kernel otherwise. `Span` carries what a call's layers have in common: which rotations, which
-mask, which cache.
+`attend_by_hand` is the definition. `attend` computes the same and is what the layers call: `attend_in_blocks` for
+causal training on a CPU, torch's fused kernel otherwise. `Span` carries what a call's layers have in common: which
+rotations, which mask, which cache.
 
 How the production version differs: a GPU kernel never writes the T x S scores to memory; torch's
 `scaled_dot_product_attention` picks such a kernel where one exists.
@@ -33,9 +33,9 @@ LONGEST_IN_BLOCKS = 1024  # beyond, storing the T x T / 2 weights costs more tha
 class Span:
     """What all layers of one forward call share.
 
-    `turns`: rotations of the new tokens, [B or 1, T, pairs], complex. `mask_BTS`: True where a query may look, or None for
-    plain causal attention among the new tokens. `cache`: an object with `write(layer, new) -> all entries so far`, or None.
-    `path`: "expand" or "absorb" (latent attention only).
+    `turns`: rotations of the new tokens, [B or 1, T, pairs], complex. `mask_BTS`: True where a query may look, or None
+    for plain causal attention among the new tokens. `cache`: an object with `write(layer, new) -> all entries so
+    far`, or None. `path`: "expand" or "absorb" (latent attention only).
     """
 
     turns: torch.Tensor
@@ -87,8 +87,8 @@ def _suits_blocks(q_BHTN, k_BGSN, mask_BTS) -> bool:
 def attend_in_blocks(q_BHTN, k_BHSN, v_BHSW, scale: float):
     """`attend_by_hand` for the causal mask with T = S, computing only the blocks that the mask leaves.
 
-    Queries are taken `BLOCK` at a time; each block sees the keys up to its own end, so almost half of the products are never
-    formed. The softmax weights are kept for the backward pass. Chapter 01.
+    Queries are taken `BLOCK` at a time; each block sees the keys up to its own end, so almost half of the products are
+    never formed. The softmax weights are kept for the backward pass. Chapter 01.
     """
     flat = [x.flatten(0, 1) for x in (q_BHTN, k_BHSN, v_BHSW)]
     return _CausalBlocks.apply(*flat, scale).unflatten(0, q_BHTN.shape[:2])

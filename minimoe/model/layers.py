@@ -1,7 +1,7 @@
 """The two small layers that everything else is made of: RMSNorm and the SwiGLU feed-forward block.
 
-RMSNorm divides a vector by its root-mean-square and multiplies by a learned gain; unlike LayerNorm it subtracts no mean.
-SwiGLU multiplies two projections of its input, one of them passed through SiLU, and projects the product back.
+RMSNorm divides a vector by its root-mean-square and multiplies by a learned gain; unlike LayerNorm it subtracts no
+mean. SwiGLU multiplies two projections of its input, one of them passed through SiLU, and projects the product back.
 
 How the production version differs: on a GPU both are memory-bound, so engines fuse the norm with the residual addition
 before it and the product `silu(gate) * up` with the quantisation to FP8 after it.

@@ -1,11 +1,11 @@
 """The next-token loss.
 
-Cross-entropy of one position is logsumexp(logits) - logits[target], in nats. Written as one function with its own backward
-pass, it walks over the logits in slices that stay in the processor's cache and stores nothing between the passes;
-`F.cross_entropy` stores the whole T x V table of log-probabilities and a table of zeros for its gradient.
+Cross-entropy of one position is logsumexp(logits) - logits[target], in nats. Written as one function with its own
+backward pass, it walks over the logits in slices that stay in the processor's cache and stores nothing between the
+passes; `F.cross_entropy` stores the whole T x V table of log-probabilities and a table of zeros for its gradient.
 
-How the production version differs: it never materialises the logits at all, but fuses the head's matrix product with the
-loss, slice by slice (see the chunked kernels of later chapters).
+How the production version differs: it never materialises the logits at all, but fuses the head's matrix product with
+the loss, slice by slice (see the chunked kernels of later chapters).
 """
 
 import torch
@@ -47,7 +47,8 @@ class _CrossEntropy(torch.autograd.Function):
         logits_MV, targets, counted_M = ctx.saved_tensors
         scale_of_row = (counted_M * (d_loss / counted_M.sum()))[:, None]
         d_logits_MV = torch.empty_like(logits_MV)
-        for logits, d_logits, scale in zip(*(x.split(ctx.rows) for x in (logits_MV, d_logits_MV, scale_of_row)), strict=True):
+        slices = (x.split(ctx.rows) for x in (logits_MV, d_logits_MV, scale_of_row))
+        for logits, d_logits, scale in zip(*slices, strict=True):
             torch.softmax(logits, -1, out=d_logits).mul_(scale)
         return d_logits_MV.scatter_add_(1, targets, -scale_of_row), None
 
@@ -55,8 +56,8 @@ class _CrossEntropy(torch.autograd.Function):
 def next_token_loss(logits_BTV: torch.Tensor, labels: torch.Tensor, ahead: int = 1) -> torch.Tensor:
     """Mean cross-entropy of position i's prediction of token i + `ahead`, in nats; labels of -100 do not count.
 
-    Position i of `logits_BTV` is compared with `labels[:, i + ahead]`; positions without such a label do not count, and there
-    may be more labels than positions.
+    Position i of `logits_BTV` is compared with `labels[:, i + ahead]`; positions without such a label do not count, and
+    there may be more labels than positions.
     `ahead` is 1 for the trunk and k + 1 for MTP depth k. Source: arXiv 2412.19437 equation 24. Chapters 01 and 05.
     """
     targets = F.pad(labels[:, ahead:], (0, ahead), value=IGNORE)[:, : logits_BTV.shape[1]]

@@ -1,8 +1,8 @@
 """Multi-head latent attention: cache one short vector a token, rebuild every head's key and value from it.
 
-A token's keys and values for all heads are two linear maps of one latent `c` of C numbers (512 in V3, against 32,768 for
-128 separate heads). Only `c` is cached, beside one rotary key of R numbers that all heads share: rotary positions cannot
-live in `c`, because a rotation that depends on the position would stand between the two maps and forbid merging them.
+A token's keys and values for all heads are two linear maps of one latent `c` of C numbers (512 in V3, against 32,768
+for 128 separate heads). Only `c` is cached, beside one rotary key of R numbers that all heads share: rotary
+positions cannot live in `c`, because a rotation that depends on the position would stand between the two maps and forbid merging them.
 
 There are two ways to compute the same scores. `expand` rebuilds keys and values, as the formulas read: cheap when many
 queries share the work (training, prefill). `absorb` moves the key map onto the query and the value map onto the output,
@@ -28,8 +28,9 @@ LATENT_EPS = 1e-6  # the official code fixes it for the two inner norms, whateve
 class MultiHeadLatentAttention(nn.Module):
     """MLA with or without query compression, by `config.q_lora_rank`.
 
-    c = RMSNorm(W_DKV h); k_C = W_UK c; v = W_UV c; k_R = RoPE(W_KR h); q = W_UQ RMSNorm(W_DQ h), its last R numbers rotated;
-    o = softmax((q_C k_C + q_R k_R) * scale) v; u = W_O o. `kv_b_proj` holds, head by head, N rows of W_UK then W rows of W_UV.
+    c = RMSNorm(W_DKV h); k_C = W_UK c; v = W_UV c; k_R = RoPE(W_KR h); q = W_UQ RMSNorm(W_DQ h), its last R rotated;
+    o = softmax((q_C k_C + q_R k_R) * scale) v; u = W_O o. `kv_b_proj` holds, head by head, N rows of W_UK, then W rows
+    of W_UV.
 
     Source: arXiv 2412.19437 equations 1-11; `MLA` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 02.
     """
@@ -90,8 +91,8 @@ class MultiHeadLatentAttention(nn.Module):
         """Rebuild every head's keys and values from the latents, then attend: the formulas as they read.
 
         Costs H * (N + W) * C multiplications a cached token, once a call: right for training and prefill, ruinous for
-        decoding, where it would be paid again for the whole cache at every new token. `entries` is what the cache holds: the
-        latent, then the rotary key.
+        decoding, where it would be paid again for the whole cache at every new token. `entries` is what the cache
+        holds: the latent, then the rotary key.
         """
         latent_BSC, k_rot_BSR = entries.split([self.latent, self.rotary], dim=-1)
         kv = rearrange(self.kv_b_proj(latent_BSC), "b s (h nw) -> b h s nw", h=self.heads)
@@ -102,7 +103,7 @@ class MultiHeadLatentAttention(nn.Module):
         return attend(q, k, v_BHSW, self.scale, mask_BTS).transpose(1, 2)
 
     def absorb(self, q_nope_BTHN, q_rot_BTHR, entries, mask_BTS=None):
-        """The same output without rebuilding anything: W_UK is applied to the query, W_UV to the weighted sum of latents.
+        """The same output with nothing rebuilt: W_UK is applied to the query, W_UV to the weighted sum of latents.
 
         q_C . (W_UK c) + q_R . k_R = [W_UK^T q_C; q_R] . [c; k_R], and sum_s p_s W_UV c_s = W_UV (sum_s p_s c_s).
         Costs H * (2C + R) multiplications a cached token and query. Equal to `expand` up to rounding.
@@ -112,8 +113,8 @@ class MultiHeadLatentAttention(nn.Module):
         q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_uk_HNC)
         if mask_BTS is None:
             mask_BTS = torch.ones(T, S, dtype=torch.bool, device=entries.device).tril().expand(len(entries), T, S)
-        # All heads read the same keys, so they stand as T * H queries of one head. The entries serve as values too, which
-        # saves a copy of the latents; what the rotary keys add up to is cut off.
+        # All heads read the same keys, so they stand as T * H queries of one head. The entries serve as values too,
+        # which saves a copy of the latents; what the rotary keys add up to is cut off.
         q = torch.cat([q_latent_BTHC, q_rot_BTHR], dim=-1).flatten(1, 2)[:, None]
         mask = mask_BTS.repeat_interleave(self.heads, dim=1)
         mixed = attend(q, entries[:, None], entries[:, None], self.scale, mask)[:, 0, :, : self.latent]

@@ -2,13 +2,13 @@
 
 output = shared(x) + sum over the K chosen of gate_i * expert_i(x)
 
-`loop` is the definition: expert by expert, gather its tokens, run it, add the result back. `grouped` computes the same for
-training and prefill: assignments are sorted by expert once, each expert runs on one contiguous block, and the weighted sum
-over K is a single gather. It writes its own backward pass, because autograd's would allocate a zeroed M x D gradient for
-every expert and visit the assignments E times.
+`loop` is the definition: expert by expert, gather its tokens, run it, add the result back. `grouped` computes the same
+for training and prefill: assignments are sorted by expert once, each expert runs on one contiguous block, and the
+weighted sum over K is a single gather. It writes its own backward pass, because autograd's would allocate a zeroed
+M x D gradient for every expert and visit the assignments E times.
 
-How the production version differs: experts live on many GPUs. Dispatch and combine become all-to-all exchanges (DeepEP), and
-the E matrix products become one grouped GEMM launch (DeepGEMM).
+How the production version differs: experts live on many GPUs. Dispatch and combine become all-to-all exchanges
+(DeepEP), and the E matrix products become one grouped GEMM launch (DeepGEMM).
 """
 
 import torch

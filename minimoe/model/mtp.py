@@ -1,7 +1,8 @@
 """Multi-token prediction: a small module behind the trunk that predicts the token after the next.
 
-Depth k takes, at position i, the state of depth k - 1 and the embedding of token i + k, both normalised, joins them with one
-matrix, and passes the result through one decoder layer. The trunk's head turns its output into a prediction of token
+Depth k takes, at position i, the state of depth k - 1 and the embedding of token i + k, both normalised, joins them
+with one matrix, and passes the result through one decoder layer. The trunk's head turns its output into a prediction
+of token
 i + k + 1. In training it is a second loss; in inference it drafts a token that the trunk checks (speculative decoding).
 
 The paper writes the joined vector as [state; embedding]. The checkpoints are laid out the other way round,

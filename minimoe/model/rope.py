@@ -1,15 +1,15 @@
 """Rotary positions, and YaRN, which stretches them.
 
 RoPE turns each adjacent pair of numbers of a query or key by an angle proportional to its position: pair i turns by
-`position * theta^(-2i/R)`. The score of a query at m with a key at n then depends on m - n alone. Pair 0 turns one radian
-a token; the last pair of DeepSeek-V3 turns once in about 47,000 tokens.
+`position * theta^(-2i/R)`. The score of a query at m with a key at n then depends on m - n alone. Pair 0 turns one
+radian a token; the last pair of DeepSeek-V3 turns once in about 47,000 tokens.
 
-YaRN lets a model trained on 4,096 tokens read 40 times more. Pairs that turned many times within the training length are
-left alone, pairs that never finished a turn are slowed down by `factor`, and the pairs between are mixed. Attention over
-more tokens is flatter, so the softmax is sharpened by `mscale` squared.
+YaRN lets a model trained on 4,096 tokens read 40 times more. Pairs that turned many times within the training length
+are left alone, pairs that never finished a turn are slowed down by `factor`, and the pairs between are mixed. Attention
+over more tokens is flatter, so the softmax is sharpened by `mscale` squared.
 
-How the production version differs: DeepSeek's own inference code switches YaRN on only if the maximum length exceeds the
-original one; transformers applies it whenever the config has it. minimoe does as transformers does.
+How the production version differs: DeepSeek's own inference code switches YaRN on only if the maximum length exceeds
+the original one; transformers applies it whenever the config has it. minimoe does as transformers does.
 """
 
 import math
@@ -30,12 +30,13 @@ def yarn_mscale(factor: float, mscale: float) -> float:
 
 
 def yarn_ramp(width: int, theta: float, scaling: dict) -> torch.Tensor:
-    """For each of the width/2 pairs, how much of it is slowed down: 0 keeps the pair, 1 divides its frequency by `factor`.
+    """How much each of the width/2 pairs is slowed down: 0 keeps the pair, 1 divides its frequency by `factor`.
 
     A pair that turns r times within the original length sits at index width * ln(length / (2 pi r)) / (2 ln theta).
     The ramp rises from 0 at `beta_fast` turns to 1 at `beta_slow` turns; both ends are rounded outwards.
 
-    Source: `precompute_freqs_cis` of DeepSeek-V3's inference/model.py @9b4e9788; arXiv 2309.00071 section 3.2. Chapter 06.
+    Source: `precompute_freqs_cis` of DeepSeek-V3's inference/model.py @9b4e9788; arXiv 2309.00071 section 3.2. Chapter
+    06.
     """
     values = YARN_DEFAULTS | scaling
 
@@ -77,11 +78,11 @@ def softmax_scale(config: ModelConfig) -> float:
 
 
 def rope_turns(config: ModelConfig, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The rotation of every pair at every position, as complex numbers of length 1 (complex128 for float64, else complex64).
+    """The rotation of every pair at every position, as complex numbers of length 1 (complex128 for float64).
 
     Takes whole-number positions of any shape; gives that shape with an axis of R/2 pairs appended.
-    Under YaRN the length is the ratio of the two mscales, 1 in every released model. A config that does not give both gets
-    the YaRN paper's own factor, 0.1 ln(factor) + 1, on queries and on keys, as in transformers.
+    Under YaRN the length is the ratio of the two mscales, 1 in every released model. A config that does not give both
+    gets the YaRN paper's own factor, 0.1 ln(factor) + 1, on queries and on keys, as in transformers.
     Source: `precompute_freqs_cis` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 01.
     """
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -103,8 +104,9 @@ def _turn_length(config: ModelConfig) -> float:
 def apply_rope(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Turn every adjacent pair (x0, x1), (x2, x3), ... of the last axis; the layout stays interleaved.
 
-    (x0 + i x1) * turn. `turns` must broadcast against `x` with its last axis halved. Takes any float dtype, gives the same;
-    the product is taken in float32 at least. Half-split layouts (rotate_half) are another order of the same numbers.
+    (x0 + i x1) * turn. `turns` must broadcast against `x` with its last axis halved. Takes any float dtype, gives the
+    same; the product is taken in float32 at least. Half-split layouts (rotate_half) are another order of the same
+    numbers.
 
     Source: `apply_rotary_emb` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 01.
     """

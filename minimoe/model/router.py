@@ -1,15 +1,15 @@
 """The router: which K of the E experts serve a token, and with which weights.
 
 V3 scores every expert with a sigmoid, adds a bias to the scores *for the choice only*, keeps the best groups (a group
-counts by the sum of its two best biased scores), takes the K best biased scores inside them, and makes the gates from the
-unbiased scores of the chosen: divided by their sum, times a constant. V2 scores with a softmax, has no bias, and ranks a
-group by its best expert.
+counts by the sum of its two best biased scores), takes the K best biased scores inside them, and makes the gates from
+the unbiased scores of the chosen: divided by their sum, times a constant. V2 scores with a softmax, has no bias, and
+ranks a group by its best expert.
 
-The bias is how V3 balances without a loss: raised for idle experts, lowered for busy ones. It changes who serves a token
-and never how much the answer counts. If it leaked into the gates, balancing would change what the layer computes.
+The bias is how V3 balances without a loss: raised for idle experts, lowered for busy ones. It changes who serves a
+token and never how much the answer counts. If it leaked into the gates, balancing would change what the layer computes.
 
-How the production version differs: DeepSeek's inference code multiplies in the activation's dtype and creates the bias only
-`if dim == 7168`; transformers routes in float32 always, and so does minimoe.
+How the production version differs: DeepSeek's inference code multiplies in the activation's dtype and creates the bias
+only `if dim == 7168`; transformers routes in float32 always, and so does minimoe.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ __all__ = ["Router", "Routing", "allowed_experts", "choose", "max_violation", "s
 class Routing:
     """What one layer's router decided for M tokens (rows in order, sequences one after the other).
 
-    `scores_ME`: affinities before the bias, in (0, 1). `chosen_MK`: expert ids, best biased score first. `gates_MK`: their
-    weights. `bias_E`: the bias that took part in the choice, or None. `load_E`: tokens sent to each expert.
+    `scores_ME`: affinities before the bias, in (0, 1). `chosen_MK`: expert ids, best biased score first. `gates_MK`:
+    their weights. `bias_E`: the bias that took part in the choice, or None. `load_E`: tokens sent to each expert.
     """
 
     scores_ME: torch.Tensor
@@ -43,8 +43,8 @@ class Routing:
 def allowed_experts(biased_ME: torch.Tensor, config: ModelConfig) -> torch.Tensor:
     """Which experts a token may use after the group limit: a bool tensor, True inside its `topk_group` best groups.
 
-    Group score: the sum of its two highest biased scores (V3), the highest score (V2). Ties go as `torch.topk` breaks them.
-    Source: arXiv 2412.19437 section 2.1.2; arXiv 2405.04434 section 2.2.2. Chapter 03.
+    Group score: the sum of its two highest biased scores (V3), the highest score (V2). Ties go as `torch.topk` breaks
+    them. Source: arXiv 2412.19437 section 2.1.2; arXiv 2405.04434 section 2.2.2. Chapter 03.
     """
     if config.topk_method == "greedy" or config.topk_group == config.n_group:
         return torch.ones_like(biased_ME, dtype=torch.bool)
@@ -59,8 +59,9 @@ def allowed_experts(biased_ME: torch.Tensor, config: ModelConfig) -> torch.Tenso
 def choose(scores_ME: torch.Tensor, bias_E: torch.Tensor | None, config: ModelConfig):
     """The K experts of every token and their gates, from the scores.
 
-    chosen = topK(s + b inside the kept groups); gates = s[chosen] / sum(s[chosen]) * routed_scaling_factor (the division
-    only with `norm_topk_prob`). Excluded groups are set to -inf, not to 0: with all biased scores negative, 0 would win.
+    chosen = topK(s + b inside the kept groups); gates = s[chosen] / sum(s[chosen]) * scaling_factor (the division
+    only with `norm_topk_prob`). Excluded groups are set to -inf, not to 0: with all biased scores negative, 0 would
+    win.
 
     Gives `chosen_MK` (int64, best first) and `gates_MK`; gradients flow through the gates alone.
     Source: arXiv 2412.19437 equations 13-16; `Gate.forward` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 03.

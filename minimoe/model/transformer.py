@@ -1,10 +1,10 @@
 """The whole model: embedding, decoder layers, final norm, head, and the MTP modules behind the last layer.
 
-Parameter names are those of the official checkpoints, so a real shard loads without a dictionary between them. The first
-`first_k_dense_replace` layers have an ordinary feed-forward block, the others route.
+Parameter names are those of the official checkpoints, so a real shard loads without a dictionary between them. The
+first `first_k_dense_replace` layers have an ordinary feed-forward block, the others route.
 
-How the production version differs: layers are spread over pipeline stages and experts over nodes, the loss is computed in
-chunks of the vocabulary, and activations are recomputed instead of stored.
+How the production version differs: layers are spread over pipeline stages and experts over nodes, the loss is computed
+in chunks of the vocabulary, and activations are recomputed instead of stored.
 """
 
 from dataclasses import dataclass, field
@@ -128,9 +128,10 @@ class Transformer(nn.Module):
         """Logits of every position, and with `labels` the training loss.
 
         Takes token ids [B, T] (int64). `labels`: the same shape, unshifted, -100 where no loss is wanted. `cache`: a
-        `Cache` that holds the tokens before these; it is extended, by `lengths_B` tokens a row if given (rows are padded
-        at the end, padded positions give meaningless logits). `path`: "expand" or "absorb"; None takes absorb for short
-        additions to a cache and expand otherwise. `mtp`: whether to run the MTP modules; None runs them without a cache.
+        `Cache` that holds the tokens before these; it is extended, by `lengths_B` tokens a row if given (rows are
+        padded at the end, padded positions give meaningless logits). `path`: "expand" or "absorb"; None takes absorb
+        for short additions to a cache and expand otherwise. `mtp`: whether to run the MTP modules; None runs them
+        without a cache.
         Raises `ValueError` for ids outside the vocabulary or not of shape [B, T], and for a full cache.
         """
         self._check_ids(input_ids_BT, labels)
@@ -154,7 +155,7 @@ class Transformer(nn.Module):
 
     def _check_ids(self, ids, labels) -> None:
         if ids.dim() != 2 or ids.numel() == 0:
-            raise ValueError(f"input_ids of shape {tuple(ids.shape)}: expected [sequences, tokens] with at least one token")
+            raise ValueError(f"input_ids of shape {tuple(ids.shape)}: expected [sequences, tokens], neither of them 0")
         if ids.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"input_ids of dtype {ids.dtype}: expected whole numbers (torch.int64)")
         low, high = torch.aminmax(ids)
@@ -162,7 +163,7 @@ class Transformer(nn.Module):
             wrong = int(low if low < 0 else high)
             raise ValueError(f"token id {wrong} is outside the vocabulary of vocab_size={self.config.vocab_size}")
         if labels is not None and labels.shape != ids.shape:
-            raise ValueError(f"labels of shape {tuple(labels.shape)} do not match input_ids of shape {tuple(ids.shape)}")
+            raise ValueError(f"labels of shape {tuple(labels.shape)} do not match input_ids of {tuple(ids.shape)}")
 
     def _span(self, ids, cache, path) -> Span:
         if path not in (None, "expand", "absorb"):
