@@ -253,9 +253,9 @@ def _grouped_inputs(g: torch.Generator):
     eye, values = torch.eye(2), torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
     yield {"q_HN": torch.zeros(4, 2), "k_GSN": torch.stack([eye, eye]), "v_GSW": values, "scale": 1.0}
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
-    yield {"q_HN": draw(3, 4), "k_GSN": draw(3, 7, 4), "v_GSW": draw(3, 7, 5), "scale": 0.5}
     yield {"q_HN": draw(3, 4), "k_GSN": draw(1, 7, 4), "v_GSW": draw(1, 7, 5), "scale": 0.5}
-    yield {"q_HN": draw(6, 4), "k_GSN": draw(2, 7, 4), "v_GSW": draw(2, 7, 5), "scale": 0.5}
+    yield {"q_HN": draw(3, 4), "k_GSN": draw(3, 7, 4), "v_GSW": draw(3, 7, 5), "scale": 0.5}
+    yield {"q_HN": draw(6, 4), "k_GSN": draw(2, 9, 4), "v_GSW": draw(2, 9, 5), "scale": 0.5}
 
 
 def grouped_attention(q_HN, k_GSN, v_GSW, scale):

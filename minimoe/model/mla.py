@@ -1,8 +1,9 @@
 """Multi-head latent attention: cache one short vector a token, rebuild every head's key and value from it.
 
 A token's keys and values for all heads are two linear maps of one latent `c` of C numbers (512 in V3, against 32,768
-for 128 separate heads). Only `c` is cached, beside one rotary key of R numbers that all heads share: rotary
-positions cannot live in `c`, because a rotation that depends on the position would stand between the two maps and forbid merging them.
+for 128 separate heads). Only `c` is cached, beside one rotary key of R numbers that all heads share: rotary positions
+cannot live in `c`, because a rotation that depends on the position would stand between the two maps and forbid merging
+them.
 
 There are two ways to compute the same scores. `expand` rebuilds keys and values, as the formulas read: cheap when many
 queries share the work (training, prefill). `absorb` moves the key map onto the query and the value map onto the output,
