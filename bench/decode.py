@@ -32,15 +32,15 @@ def own_generate(model, ids_BT, new: int = NEW) -> list[list[int]]:
     return out[:, ids_BT.shape[1] :].tolist()
 
 
-def cases(models: dict, ids_BT) -> dict:
+def cases(models: dict, ids_BT, new: int = NEW) -> dict:
     """Name -> function that decodes and gives the new tokens."""
     prompts = ids_BT.tolist()
-    out = {"minimoe": lambda: minimoe.generate(models["minimoe"], prompts, NEW, stop_tokens=[]).tokens}
+    out = {"minimoe": lambda: minimoe.generate(models["minimoe"], prompts, new, stop_tokens=[]).tokens}
     for name, model in models.items():
         if name != "minimoe":
             model.eval()
-            out[f"{name}, loop"] = lambda model=model: loop(model, ids_BT)
-    out["transformers grouped_mm, generate"] = lambda: own_generate(models["transformers grouped_mm"], ids_BT)
+            out[f"{name}, loop"] = lambda model=model: loop(model, ids_BT, new)
+    out["transformers grouped_mm, generate"] = lambda: own_generate(models["transformers grouped_mm"], ids_BT, new)
     return out
 
 

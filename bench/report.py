@@ -63,7 +63,51 @@ def _train_parts(run: dict) -> str:
     )
 
 
-PAGES = {"train": ("A training step beside transformers", train)}
+def decode(result: dict) -> str:
+    """Greedy decoding: tokens a second and ratios for every batch size."""
+    body, ratios = [], []
+    for run in result["runs"]:
+        for part in run["batches"]:
+            for name, per_second in part["tokens_per_cpu_second"].items():
+                times = [spread(part[clock][name]) for clock in ("cpu_ms", "wall_ms")]
+                over = f"{part['cpu_ratio']['all'][name]:.2f}"
+                body.append([part["batch"], name, f"{per_second:.0f}", *times, over])
+            for ratio in (part["cpu_ratio"], part["wall_ratio"]):
+                ratios.append(f"- {part['batch']} row(s), {ratio['clock'][:-3]} time: {ratio_of(ratio)}")
+    equal = ", ".join(f"{p['tokens_equal']} with {p['batch']} row(s)" for p in result["runs"][0]["batches"])
+    out = f"{result['runs'][0]['what']}; {result['runs'][0]['threads']} thread; medians and range.\n"
+    out += f"All sides said the same tokens: {equal}.\n\n"
+    out += rows(["rows", "side", "tokens per CPU second", "CPU ms", "wall ms", "CPU over ours"], body)
+    return out + "\n" + "\n".join(ratios) + "\n"
+
+
+def experts(result: dict) -> str:
+    """Cost against the number of routed experts, relative to the fewest."""
+    run = result["runs"][0]
+    out = f"{run['what']}; {run['threads']} thread; CPU ms, median and range, and the multiple of the first row.\n"
+    for what in ("train", "decode"):
+        first = run["counts"][0][what]
+        body = []
+        for count in run["counts"]:
+            cells = [f"{spread(v)}, {v['median'] / first[n]['median']:.2f}x" for n, v in count[what].items()]
+            body.append([count["experts"], *cells, f"{count[f'{what}_ratio']['ratio']:.2f}"])
+        out += f"\n{'Training step' if what == 'train' else 'Decoding, 64 rows by 32 tokens'}:\n\n"
+        out += rows(["routed experts", *first, "best other over minimoe"], body)
+    return out
+
+
+def imports(result: dict) -> str:
+    """Import times."""
+    body = [[name, f"{t['wall_s']:.3f}", f"{t['cpu_s']:.3f}"] for name, t in result["runs"][0]["imports"].items()]
+    return f"{result['runs'][0]['what']}, medians.\n\n" + rows(["what", "wall s", "CPU s"], body)
+
+
+PAGES = {
+    "train": ("A training step beside transformers", train),
+    "decode": ("Greedy decoding beside transformers", decode),
+    "experts": ("The cost of more experts", experts),
+    "import": ("Import time", imports),
+}
 
 
 def table(name: str, result: dict) -> str:

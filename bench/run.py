@@ -6,6 +6,7 @@ down.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-THREADS = {"train": (1, 2), "decode": (1,), "experts": (1,)}
+THREADS = {"train": (1, 2), "decode": (1,), "experts": (1,), "import": (1,)}
 MEASUREMENTS = ("train", "decode", "experts", "import")
 
 
@@ -24,11 +25,9 @@ def in_process(name: str, rounds: int, seed: int, detail: bool) -> dict:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(seed)
-    if name == "train":
-        from train import run
-
-        return run(rounds, seed, detail)
-    raise ValueError(f"no measurement called {name!r}")
+    module = importlib.import_module({"import": "import_time"}.get(name, name))
+    extra = {"detail": detail} if name == "train" else {}
+    return module.run(rounds, seed, **extra)
 
 
 def in_new_process(name: str, threads: int, options) -> dict:
@@ -37,7 +36,14 @@ def in_new_process(name: str, threads: int, options) -> dict:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, __file__, name, "--worker", str(answer), "--rounds", str(options.rounds)]
         command += ["--seed", str(options.seed)] + ([] if options.detail else ["--no-detail"])
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+        done = subprocess.run(
+            command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stderr=subprocess.PIPE, text=True
+        )
+        # torch's profiler announces itself on stderr
+        said = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("USDT:"))
+        if said:
+            print(said, file=sys.stderr)
+        done.check_returncode()
         return json.loads(answer.read_text())
 
 

@@ -28,7 +28,7 @@ def make(config, seed=4, dtype=torch.float64, bias_shift=0.0):
 
 
 def run(steps, prompts, ragged):
-    """Prefill, then steps of one and of two tokens, some of them taken back; logits of trunk and MTP module, in order."""
+    """Prefill, then steps of one and of two tokens, some taken back; logits of trunk and MTP module, in order."""
     generator = torch.Generator().manual_seed(2)
     B, width = prompts.shape
     lengths_B = torch.arange(B) % width + 1 if ragged else torch.full((B,), width)
