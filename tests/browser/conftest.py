@@ -129,12 +129,12 @@ class Notebook:
             return numbers.length && numbers.every((n) => /\\[\\d+\\]/.test(n));
         }"""
         self.page.wait_for_function(done, timeout=1000 * seconds)
-        assert self.error_outputs() == []
+        tracebacks = [text for text in self.stderr() if "Traceback" in text]
+        assert tracebacks == []
 
-    def error_outputs(self) -> list[str]:
-        """The tracebacks on the page. (JupyterLab shows them as it shows what was written to stderr.)"""
-        shown = self.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
-        return [text for text in shown if "Traceback" in text]
+    def stderr(self) -> list[str]:
+        """What cells wrote to stderr, and their tracebacks: JupyterLab shows both alike."""
+        return self.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
 
     def shrink_to_phone(self):
         """Fold the file browser away and make the window as narrow as a phone's."""
@@ -167,7 +167,8 @@ class Notebook:
         return json.loads(path.read_text())
 
     def assert_clean(self):
-        """Nothing in the browser's console, nothing asked of another machine."""
+        """Nothing in the browser's console or on stderr (the kernel warns there), nothing asked of another machine."""
+        assert self.stderr() == []
         assert self.errors == [], f"console errors: {self.errors}"
         assert self.left_machine == [], f"requests that leave this machine: {self.left_machine}"
 

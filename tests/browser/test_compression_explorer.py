@@ -16,6 +16,8 @@ model = minimoe.Transformer(minimoe.NANO, seed=0)
 """
 PLOT = "document.querySelector('.js-plotly-plot .main-svg').outerHTML"
 TITLE = ".minimoe-title"
+WIDE = """() => Math.abs(document.querySelector('.js-plotly-plot .main-svg').getAttribute('width')
+    - document.querySelector('.minimoe-plot').clientWidth) < 12"""
 
 
 def changed(notebook, action):
@@ -40,6 +42,7 @@ def test_every_view_draws_and_follows_its_controls(open_notebook):
     page = notebook.page
     page.locator(".js-plotly-plot .barlayer .point").first.wait_for()
     page.get_by_text("70.272 KB a token").first.wait_for()
+    page.wait_for_function(WIDE)  # as wide as its place, without anyone having touched the window
     page.locator(TITLE).scroll_into_view_if_needed()
     notebook.screenshot("compression_bill")
     assert "17.398 GB" in changed(notebook, lambda: press(notebook, "Latent size", "ArrowRight"))

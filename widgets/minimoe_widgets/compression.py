@@ -19,6 +19,7 @@ from minimoe_widgets import compression_words as words
 from minimoe_widgets.cache_bill import bill
 from minimoe_widgets.compression_figure import CompressionFigure
 from minimoe_widgets.compression_twin import attention_twin, bill_twin, rank_twin
+from minimoe_widgets.fit import fitted
 from minimoe_widgets.model_reading import ModelReading
 from minimoe_widgets.text_input import said
 from minimoe_widgets.twin import Twin
@@ -58,7 +59,7 @@ class CompressionExplorer(widgets.VBox):
         self.hint, self.title, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.title.add_class("minimoe-title")
         self.panel = widgets.Box(layout={"flex_flow": "row wrap", "align_items": "center", "width": "100%"})
-        super().__init__([self.view, self.hint, self.panel, self.title, self.figure, self.notice])
+        super().__init__([self.view, self.hint, self.panel, self.title, fitted(self.figure), self.notice])
         self._observe()
         self._show()
 

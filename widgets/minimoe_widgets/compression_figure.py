@@ -80,7 +80,9 @@ class CompressionFigure(go.FigureWidget):
         The colours end at the highest weight of the rows from the fourth on; the first rows have too little choice.
         """
         tokens = len(labels)
-        heat = go.Heatmap(z=np.where(np.tri(tokens, dtype=bool), np.round(weights_TS, 3).astype(float), np.nan))
+        # None and not NaN: two-dimensional arrays travel as JSON, which knows no NaN
+        seen = np.where(np.tri(tokens, dtype=bool), np.round(weights_TS.astype(float), 3), None)
+        heat = go.Heatmap(z=seen)
         heat.update(xaxis="x2", yaxis="y2", colorscale="Viridis", xgap=1, ygap=1, hoverongaps=False)
         heat.update(
             zmin=0.0, zmax=float(weights_TS[min(3, tokens - 1) :].max()), colorbar={"title": "weight", "thickness": 12}
