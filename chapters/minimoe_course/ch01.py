@@ -255,7 +255,7 @@ def _grouped_inputs(g: torch.Generator):
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
     yield {"q_HN": draw(3, 4), "k_GSN": draw(1, 7, 4), "v_GSW": draw(1, 7, 5), "scale": 0.5}
     yield {"q_HN": draw(3, 4), "k_GSN": draw(3, 7, 4), "v_GSW": draw(3, 7, 5), "scale": 0.5}
-    yield {"q_HN": draw(6, 4), "k_GSN": draw(2, 9, 4), "v_GSW": draw(2, 9, 5), "scale": 0.5}
+    yield {"q_HN": draw(6, 4), "k_GSN": draw(2, 11, 4), "v_GSW": draw(2, 11, 5), "scale": 0.5}
 
 
 def grouped_attention(q_HN, k_GSN, v_GSW, scale):
