@@ -24,7 +24,7 @@ from minimoe.training.baseline import ngram_losses
 from minimoe.training.data import batches, encode_documents, pack
 
 HERE = Path(__file__).parent
-SEED, STEPS, SEQUENCES, ROW_TOKENS = 0, 560, 8, 128
+SEED, STEPS, SEQUENCES, ROW_TOKENS = 0, 540, 8, 128
 SETTINGS = {"optimizer": "muon", "lr": 1e-2, "warmup": 0.03, "floor": 0.02, "bias_gamma": 0.01}
 PROMPTS = ("", "tree (noun):", "to run (verb):", "happy (adjective):", "slowly (adverb):")
 

@@ -41,6 +41,14 @@ def test_muon_leaves_embedding_and_head_to_adamw():
     assert isinstance(adamw, torch.optim.AdamW)
 
 
+def test_with_muon_embedding_and_head_step_three_times_as_far():
+    model = minimoe.Transformer(CONFIG, seed=0)
+    rates = [[group["peak_lr"] for group in o.param_groups] for o in build_optimizers(model, "muon", lr=0.01)]
+    assert rates == [pytest.approx([0.03, 0.01]), [0.01]]
+    (adamw,) = build_optimizers(model, "adamw", lr=0.01)
+    assert [group["peak_lr"] for group in adamw.param_groups] == [0.01, 0.01]
+
+
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match="'sgd' is not"):
         build_optimizers(minimoe.Transformer(CONFIG), "sgd")
