@@ -268,14 +268,8 @@ for name, m in (("nano", model.config), ("DeepSeek-V3", minimoe.V3)):
 from dataclasses import replace
 from minimoe.model.router import choose
 
-four = replace(
-    minimoe.NANO,
-    n_routed_experts=4,
-    num_experts_per_tok=2,
-    n_group=1,
-    topk_group=1,
-    routed_scaling_factor=1.0,
-)
+one_group = dict(n_group=1, topk_group=1, routed_scaling_factor=1.0)
+four = replace(minimoe.NANO, n_routed_experts=4, num_experts_per_tok=2, **one_group)
 scores_ME = torch.tensor([[0.9, 0.8, 0.3, 0.2]])
 for bias_E in (torch.zeros(4), torch.tensor([-0.7, 0.0, 0.2, 0.0])):
     chosen_MK, gates_MK = choose(scores_ME, bias_E, four)
@@ -404,35 +398,14 @@ for n in (1, 64, 1000):
 # So the idea pays in three currencies differently. *Arithmetic*: always, a token costs 37 billion parameters' worth. *Reading memory*: a single token reads 8 experts a layer; a thousand together read all 256, but share them, a quarter of an expert each. *Holding memory*: never, all 671 billion must be there. Someone who runs V3 for one user pays for the memory of 671 and uses 37. Someone who serves thousands spreads the experts over many GPUs and keeps all of them busy: DeepSeek's own service produces its answers on 144 GPUs at a time (open-infra-index, day 6).
 
 # %% tags=["nbval-check-output"]
-receipt(
-    [
-        (
-            "V3, all parameters",
-            count.total,
-            "asserted by tests/minimoe/accounting/test_weights.py",
-        ),
-        (
-            "V3, used on a token (with head)",
-            active.with_head,
-            "asserted by tests/minimoe/accounting/test_weights.py",
-        ),
-        (
-            "rent of the final run, dollars",
-            5_576_000,
-            "source: arXiv 2412.19437 table 1; recomputed above",
-        ),
-        (
-            "R1's training, dollars",
-            294_000,
-            "source: Guo et al., Nature 645 (2025), supplement table 7",
-        ),
-        (
-            "experts needed by 64 tokens at random",
-            round(accounting.experts_touched(256, 8, 64), 1),
-            "computed",
-        ),
-    ]
-)
+tests = "asserted by tests/minimoe/accounting/test_weights.py"
+receipt([
+    ("V3, all parameters", count.total, tests),
+    ("V3, used on a token (with head)", active.with_head, tests),
+    ("rent of the final run, dollars", 5_576_000, "source: arXiv 2412.19437 table 1; recomputed above"),
+    ("R1's training, dollars", 294_000, "source: Guo et al., Nature 645 (2025), table 7"),
+    ("experts needed by 64 tokens at random", round(touched(256, 8, 64), 1), "computed"),
+])
 
 # %% [markdown] tags=["check-yourself"]
 # ## Check yourself

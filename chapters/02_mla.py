@@ -414,23 +414,13 @@ hints("02.crossover")
 # So decoding (one token) and checking two or three guesses absorb; prefill of a prompt of thousands expands. Inference engines carry both paths for this reason, and so does `minimoe`: `model(..., path="absorb")` and `path="expand"`.
 
 # %% tags=["nbval-check-output"]
-receipt(
-    [
-        (
-            "V3's cache, KB a token",
-            70.272,
-            "asserted by tests/minimoe/accounting/test_caching.py",
-        ),
-        ("LLaMA-3.1-405B over V3", round(516.096 / 70.272, 3), "computed"),
-        ("the same in print", 7.28, "source: arXiv 2505.09343 table 1"),
-        ("expand equals absorb", "to rounding", "asserted by tests/minimoe/model/test_mla.py"),
-        (
-            "H800, bfloat16 TFLOP/s over TB/s",
-            round(989 / 3.35),
-            "source: NVIDIA H100 SXM data sheet; the H800 differs in its links only",
-        ),
-    ]
-)
+receipt([
+    ("V3's cache, KB a token", 70.272, "asserted by tests/minimoe/accounting/test_caching.py"),
+    ("LLaMA-3.1-405B over V3", round(516.096 / 70.272, 3), "computed"),
+    ("the same in print", 7.28, "source: arXiv 2505.09343 table 1"),
+    ("expand equals absorb", "to rounding", "asserted by tests/minimoe/model/test_mla.py"),
+    ("FLOPs a byte that an H800 can do", round(989 / 3.35), "source: NVIDIA H100 SXM data sheet; only links differ"),
+])
 
 # %% [markdown] tags=["check-yourself"]
 # ## Check yourself
