@@ -183,8 +183,9 @@ class ExpertsPlan:
         gate = torch.cat([normed_MD.mm(self.gate[e]) for e in experts])
         up = torch.cat([normed_MD.mm(self.up[e]) for e in experts])
         inner = F.silu(gate, inplace=True).mul_(up).mul_(gates_MK.view(-1, 1))
-        for e, row in zip(experts, inner.split(1), strict=True):
-            hidden_MD.addmm_(row, self.down[e])
+        hidden_D = hidden_MD[0]
+        for e, row in zip(experts, inner.unbind(), strict=True):
+            hidden_D.addmv_(self.down[e].t(), row)
         return hidden_MD
 
     def sorted_rows(self, hidden_MD, normed_MD, chosen_MK, gates_MK):
