@@ -1,6 +1,6 @@
 # Two commands on a bare machine: `make lab` opens the course, `make test` runs the whole gate.
 
-.PHONY: help lab test lint unit notebooks browser chapters bench lock clean setup setup-test chromium
+.PHONY: help lab test lint unit notebooks browser chapters parity bench lock clean setup setup-test chromium
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -20,6 +20,7 @@ help:
 	@echo "make test       the whole gate: lint, unit, notebooks, browser"
 	@echo "make lint | unit | notebooks | browser              one part of it"
 	@echo "make chapters   rebuild the notebooks from chapters/*.py"
+	@echo "make parity     the table of differences from transformers"
 	@echo "make bench      the measurements beside transformers"
 	@echo "make lock       write requirements.lock anew"
 	@echo "TORCH_ARGS=\"...\" is passed to pip when PyTorch is installed (its CPU index, for example)."
@@ -63,6 +64,9 @@ lab: $(HAS_LAB)
 chapters: chromium
 	BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" OMP_NUM_THREADS=1 $(PY) -m minimoe_course.build $(ARGS)
 	@$(PY) tools/readme.py
+
+parity: $(HAS_TEST)
+	OMP_NUM_THREADS=1 $(PY) tests/minimoe/parity/table.py
 
 bench: $(HAS_TEST)
 	$(PY) bench/run.py $(or $(ARGS),all)

@@ -169,6 +169,8 @@ def _check_rope(c) -> None:
             raise ValueError(f"rope_scaling {name}={merged[name]!r} must be a number, 0 or more")
     if scaling["factor"] < 1:
         raise ValueError(f"rope_scaling factor={scaling['factor']} must be 1 or more: YaRN stretches only")
+    if merged["beta_slow"] <= 0:
+        raise ValueError(f"rope_scaling beta_slow={merged['beta_slow']} must be greater than 0")
     if merged["beta_fast"] < merged["beta_slow"]:
         raise ValueError(f"rope_scaling beta_fast={merged['beta_fast']} is below beta_slow={merged['beta_slow']}")
 

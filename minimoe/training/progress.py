@@ -1,7 +1,6 @@
 """One line that says how far a run is and how long it still takes.
 
-In a terminal the line is rewritten in place; in a notebook one output is updated, so that a saved notebook keeps only
-the last state; in a log file a few lines appear, one for each quarter.
+In a terminal and in a notebook the line is rewritten in place; in a log file a few lines appear, one for each quarter.
 """
 
 import sys
@@ -20,8 +19,8 @@ class ProgressLine:
         self.label, self.stream, self.clock = label, stream or sys.stdout, clock
         self.start_s, self.drawn_s, self.quarter = clock(), float("-inf"), -1
         self.fraction, self.text = 0.0, ""
-        self.display = _notebook_display() if stream is None else None
-        self.in_place = self.display is not None or self.stream.isatty()
+        in_notebook = stream is None and "ipykernel" in sys.modules  # its stdout obeys a carriage return, and is no terminal
+        self.in_place, self.erase = in_notebook or self.stream.isatty(), "" if in_notebook else "\x1b[K"
 
     def line(self) -> str:
         """The line as it stands now."""
@@ -47,16 +46,13 @@ class ProgressLine:
         """Draw the last state and end the line."""
         if self.in_place:
             self._draw()
-            if self.display is None:
-                self.stream.write("\n")
-                self.stream.flush()
+            self.stream.write("\n")
+            self.stream.flush()
 
     def _draw(self) -> None:
         self.drawn_s = self.clock()
-        if self.display is not None:
-            self.display.update({"text/plain": self.line()}, raw=True)
-        elif self.in_place:
-            self.stream.write(f"\r{self.line()}\x1b[K")
+        if self.in_place:
+            self.stream.write(f"\r{self.line()}{self.erase}")
         else:
             self.stream.write(self.line() + "\n")
         self.stream.flush()
@@ -64,12 +60,3 @@ class ProgressLine:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-
-
-def _notebook_display():
-    """A display to update if this runs in a notebook's kernel, else None."""
-    if "ipykernel" not in sys.modules:
-        return None
-    from IPython.display import display
-
-    return display({"text/plain": ""}, raw=True, display_id=True)

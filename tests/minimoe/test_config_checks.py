@@ -20,7 +20,7 @@ CONTRADICTIONS = [
     ({"n_shared_experts": -1}, ["n_shared_experts=-1", "0 or more"]),
     ({"moe_intermediate_size": 0}, ["moe_intermediate_size=0", "greater than 0"]),
     # layers
-    ({"first_k_dense_replace": 5}, ["first_k_dense_replace=5", "num_hidden_layers=4"]),
+    ({"first_k_dense_replace": 5}, ["first_k_dense_replace=5", f"num_hidden_layers={NANO.num_hidden_layers}"]),
     ({"num_hidden_layers": 0}, ["num_hidden_layers=0", "greater than 0"]),
     ({"num_nextn_predict_layers": -1}, ["num_nextn_predict_layers=-1", "0 or more"]),
     ({"moe_layer_freq": 2}, ["moe_layer_freq=2", "(1,)"]),
@@ -57,6 +57,7 @@ CONTRADICTIONS = [
     ({"rope_scaling": YARN | {"factor": 0.5}}, ["factor=0.5", "1 or more"]),
     ({"rope_scaling": YARN | {"beta_fast": 1, "beta_slow": 32}}, ["beta_fast=1", "beta_slow=32"]),
     ({"rope_scaling": YARN | {"mscale": "big"}}, ["mscale='big'", "0 or more"]),
+    ({"rope_scaling": YARN | {"beta_slow": 0}}, ["beta_slow=0", "greater than 0"]),
     ({"rope_scaling": YARN | {"short_factor": [1]}}, ["short_factor"]),
     ({"rope_scaling": 40}, ["rope_scaling=40", '"type"']),
     # sparse attention, quantisation
@@ -144,7 +145,7 @@ def test_an_indexer_without_the_latents_it_reads_is_refused():
 
 def test_experts_are_checked_even_when_only_the_mtp_module_has_them():
     with pytest.raises(ValueError, match="n_routed_experts=10"):
-        replace(NANO, first_k_dense_replace=4, n_routed_experts=10)
+        replace(NANO, first_k_dense_replace=NANO.num_hidden_layers, n_routed_experts=10)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_experts_are_checked_even_when_only_the_mtp_module_has_them():
         {"num_experts_per_tok": 8},  # all experts that the groups leave
         {"n_group": 1, "topk_group": 1, "num_experts_per_tok": 16},  # K = E
         {"n_routed_experts": None},  # a dense model
-        {"first_k_dense_replace": 4},
+        {"first_k_dense_replace": NANO.num_hidden_layers},
         {"n_shared_experts": 0},
         {"kv_lora_rank": None, "num_key_value_heads": 1},  # MQA
         {"q_lora_rank": None},

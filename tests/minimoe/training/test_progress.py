@@ -1,6 +1,7 @@
 """What the progress line shows, with a clock of our own."""
 
 import io
+import sys
 
 from minimoe.training.progress import ProgressLine
 
@@ -53,3 +54,13 @@ def test_a_fraction_beyond_the_end_is_the_end():
     line = ProgressLine("x", io.StringIO(), Clock())
     line.update(1.3)
     assert "100%" in line.line()
+
+
+def test_a_notebook_is_rewritten_in_place_without_escape_codes(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    line = ProgressLine("x", clock=Clock())
+    line.update(0.5)
+    line.close()
+    assert stream.getvalue().count("\r") == 2 and "\x1b" not in stream.getvalue()
