@@ -85,6 +85,7 @@ def experts(result: dict) -> str:
     """Cost against the number of routed experts, relative to the fewest."""
     run = result["runs"][0]
     out = f"{run['what']}; {run['threads']} thread; CPU ms, median and range, and the multiple of the first row.\n"
+    out += "Decoding is short here: the prefill weighs more and the cache less than in the decoding table.\n"
     for what in ("train", "decode"):
         first = run["counts"][0][what]
         body = []
