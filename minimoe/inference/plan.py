@@ -2,7 +2,8 @@
 
 `decode.py` says what is merged and why; here it is done, block by block: `AttentionPlan`, then `DensePlan` or
 `ExpertsPlan`. Every plan reads rows of hidden states and gives them with its result added. Matrices stand as right-hand
-factors (`x @ w`); what is not copied is a transposed view of the model's own parameter.
+factors (`x @ w`); what is copied lies in that order too, because one row times a matrix streams it faster by columns.
+What is not copied is a transposed view of the model's own parameter.
 
 How the production version differs: the merged matrices are made when the checkpoint is loaded, and the original ones
 are let go.
@@ -61,8 +62,8 @@ class AttentionPlan:
         compressed = config.q_lora_rank is not None
         queries = self._queries(a, compressed)
         before = a.q_a_proj.weight if compressed else queries
-        self.queries = (queries * a.q_a_layernorm.weight).t() if compressed else None
-        self.first = (torch.cat([before, a.kv_a_proj_with_mqa.weight]) * gain_D).t()
+        self.queries = (queries * a.q_a_layernorm.weight).t().contiguous() if compressed else None
+        self.first = (torch.cat([before, a.kv_a_proj_with_mqa.weight]) * gain_D).t().contiguous()
         self.start = before.shape[0]
         self._prepare_out(a)
         self._prepare_norms(a.kv_a_layernorm.weight, compressed)
@@ -81,7 +82,7 @@ class AttentionPlan:
         _, w_uv_HWC = a.up_projections()
         W, C, D = a.value, a.latent, a.o_proj.out_features
         self.w_uv_HCW = None if C * D <= SLACK * (C * W + W * D) else w_uv_HWC.transpose(1, 2)
-        self.out = a.o_proj.weight.t()
+        self.out = a.o_proj.weight.t().contiguous()
         if self.w_uv_HCW is None:
             w_o_HDW = a.o_proj.weight.view(D, a.heads, W).transpose(0, 1)
             self.out = torch.bmm(w_o_HDW, w_uv_HWC).transpose(1, 2).flatten(0, 1)
@@ -150,7 +151,7 @@ class ExpertsPlan:
             shared = moe.shared_experts
             first += [shared.gate_proj.weight, shared.up_proj.weight]
             self.shared_down, self.shared_width = shared.down_proj.weight.t(), shared.down_proj.in_features
-        self.first = torch.cat(first).t()
+        self.first = torch.cat(first).t().contiguous()
         parts = ("gate_proj", "up_proj", "down_proj")
         self.gate, self.up, self.down = ([getattr(e, part).weight.t() for e in moe.experts] for part in parts)
 

@@ -60,7 +60,7 @@ def likeliest(logits_MV: torch.Tensor) -> torch.Tensor:
     torch's `argmax` walks number by number, its `amax` uses vectors: find the block of 64 that holds the highest first.
     """
     M, V = logits_MV.shape
-    if V % 64 or logits_MV.is_cuda:
+    if M < 4 or V % 64 or logits_MV.is_cuda:
         return logits_MV.argmax(-1)
     blocks = logits_MV.view(M, V // 64, 64)
     best_M = blocks.amax(-1).argmax(-1)

@@ -120,6 +120,7 @@ def test_the_plan_copies_little_and_no_routed_expert():
     model = make(minimoe.NANO, dtype=torch.float32)
     plan = DecodePlan(model, Cache(minimoe.NANO, 1, 5))
     owned = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    assert plan.w_head_DV.numel() == model.lm_head.weight.numel()
     copied = 0
     for layer in plan.layers:
         for block in (layer.attention, layer.feed_forward):
