@@ -28,10 +28,29 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     Source: Zhang and Sennrich, arXiv 1910.07467; `RMSNorm` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 01.
     """
     if x.dtype in (torch.float32, torch.float64):
-        return F.rms_norm(x, weight.shape, weight, eps)
+        return _RMSNorm.apply(x, weight, eps)
     wide = x.float()
     normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return weight * normed.to(x.dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Keeps the input and one number a row; torch's own, on a CPU, is a chain of small operations both ways."""
+
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        scale = (torch.linalg.vecdot(x, x)[..., None] / x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx, d_out):
+        x, weight, scale = ctx.saved_tensors
+        unit = x * scale
+        d_weight = (d_out * unit).flatten(0, -2).sum(0)
+        d_unit = d_out * weight
+        along = torch.linalg.vecdot(d_unit, unit)[..., None] / x.shape[-1]
+        return d_unit.sub_(unit.mul_(along)).mul_(scale), d_weight, None
 
 
 class RMSNorm(nn.Module):

@@ -65,10 +65,11 @@ class _GroupedExperts(torch.autograd.Function):
         for e, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             if start == end:
                 continue
-            w_gate_FD, w_up_FD, w_down_DF = weights[3 * e : 3 * e + 3]
-            gate, up = x_AD[start:end] @ w_gate_FD.t(), x_AD[start:end] @ w_up_FD.t()
-            torch.mm(F.silu(gate).mul_(up), w_down_DF.t(), out=y_AD[start:end])
-            blocks.append((e, start, end, gate, up))
+            both = torch.cat(weights[3 * e : 3 * e + 2])  # gate and up in one product
+            gate_up = x_AD[start:end] @ both.t()
+            gate, up = gate_up.chunk(2, dim=1)
+            torch.mm(F.silu(gate).mul_(up), weights[3 * e + 2].t(), out=y_AD[start:end])
+            blocks.append((e, start, end, both, gate_up))
         ctx.blocks = blocks
         ctx.save_for_backward(x_AD, y_AD, gates_MK, order, where_MK, *weights)
         return sum_of_rows(y_AD, where_MK, gates_MK)
@@ -81,14 +82,14 @@ class _GroupedExperts(torch.autograd.Function):
         d_gates = torch.linalg.vecdot(d_y_AD, y_AD)[where_MK]
         d_y_AD.mul_(gates_MK.flatten()[order][:, None])
         d_x_AD, d_weights = torch.empty_like(x_AD), [None] * len(weights)
-        for e, start, end, gate, up in ctx.blocks:
-            w_gate_FD, w_up_FD, w_down_DF = weights[3 * e : 3 * e + 3]
-            x, d_y, d_x = x_AD[start:end], d_y_AD[start:end], d_x_AD[start:end]
-            silu, d_h = F.silu(gate), d_y @ w_down_DF
-            d_gate = torch.ops.aten.silu_backward(d_h * up, gate)
-            d_up = d_h.mul_(silu)
-            torch.mm(d_gate, w_gate_FD, out=d_x).addmm_(d_up, w_up_FD)
-            d_weights[3 * e : 3 * e + 3] = d_gate.t() @ x, d_up.t() @ x, d_y.t() @ silu.mul_(up)
+        for e, start, end, both, gate_up in ctx.blocks:
+            (gate, up), d_gate_up = gate_up.chunk(2, dim=1), torch.empty_like(gate_up)
+            d_gate, d_up = d_gate_up.chunk(2, dim=1)
+            d_y, d_h, silu = d_y_AD[start:end], d_y_AD[start:end] @ weights[3 * e + 2], F.silu(gate)
+            torch.mul(d_h, silu, out=d_up)
+            torch.ops.aten.silu_backward(d_h.mul_(up), gate, grad_input=d_gate)
+            torch.mm(d_gate_up, both, out=d_x_AD[start:end])
+            d_weights[3 * e : 3 * e + 3] = *(d_gate_up.t() @ x_AD[start:end]).chunk(2), d_y.t() @ silu.mul_(up)
         d_weights = [torch.zeros_like(w) if d is None else d for d, w in zip(d_weights, weights, strict=True)]
         return sum_of_rows(d_x_AD, where_MK), d_gates, None, *d_weights
 
