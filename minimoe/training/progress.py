@@ -19,7 +19,8 @@ class ProgressLine:
         self.label, self.stream, self.clock = label, stream or sys.stdout, clock
         self.start_s, self.drawn_s, self.quarter = clock(), float("-inf"), -1
         self.fraction, self.text = 0.0, ""
-        in_notebook = stream is None and "ipykernel" in sys.modules  # its stdout obeys a carriage return, and is no terminal
+        # A notebook's stdout obeys a carriage return, though it is no terminal and knows no escape codes.
+        in_notebook = stream is None and "ipykernel" in sys.modules
         self.in_place, self.erase = in_notebook or self.stream.isatty(), "" if in_notebook else "\x1b[K"
 
     def line(self) -> str:
