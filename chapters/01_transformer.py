@@ -120,7 +120,7 @@ for name, scale in (("unscaled", 1.0), ("scaled", N**-0.5)):
 
 # %% [markdown]
 # ### Exercise: causal attention
-# ●●●○○ · 8 min · the check knows seven mistakes that run without an error.
+# ●●●○○ · 8 min · the check knows nine mistakes that run without an error.
 #
 # Queries `q_TN`, keys `k_TN`, values `v_TW` of one head. Token $t$ sees tokens $0 \dots t$: $o_t = \sum_{s \le t} p_{ts} v_s$ with $p_t = \mathrm{softmax}_{s \le t}(q_t \cdot k_s \cdot \text{scale})$.
 # By hand: with the two tokens above and the same query for both, the first gets 10, the second 12.69.
@@ -144,7 +144,7 @@ leak_T = (scores_TS.masked_fill(hidden_TS, 0.0).softmax(-1) * hidden_TS).sum(-1)
 guess("01.leak", "Weight of the first of 16 tokens on its future", leak_T[0].item() * 100, unit="%")
 
 # %% [markdown]
-# Nearly everything. The model would train, its loss would look wonderful, and it would fail at writing, where there is no future to copy from.
+# Nearly everything. A model trained so learns to copy its answers from the future, and fails at writing, where there is none.
 
 # %% [markdown] tags=["beat"]
 # ## Where am I?

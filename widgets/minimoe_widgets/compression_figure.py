@@ -103,7 +103,7 @@ class CompressionFigure(go.FigureWidget):
         ):
             count, top = len(values), max(top, float(values.max()))
             traces.append(_line("3", list(range(1, count + 1)), values.tolist(), colour, symbol))
-            labelled = count - 1 if colour == "blue" else 1  # the two curves may meet in the middle
+            labelled = max(count - 4, 0) if colour == "blue" else 1  # apart: the curves may meet in the middle
             traces[-1].text = [name if i == labelled else "" for i in range(count)]
         traces.append(go.Scatter(x=[rank + 0.5] * 2, y=[0, top], mode="lines", line=GREY_DASH, xaxis="x3", yaxis="y3"))
         traces.append(_line("4", ranks, losses, "black", "circle"))
