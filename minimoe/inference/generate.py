@@ -132,7 +132,7 @@ class Decoding:
         self.result = Generation([[] for _ in self.rows], [[] for _ in self.rows], [None] * P)
         self.noise = None if request.greedy else Noise(request.seeds, request.max_new_tokens, model.device)
         cache = Cache(model.config, P, request.capacity, model.dtype, model.device)
-        self.steps = stepper(model, cache)
+        self.steps = stepper(model, cache, P * request.max_new_tokens)
 
     def prefill(self) -> list[tuple[int, int]]:
         """Run the prompts, padded at the end, and give every row its first token."""

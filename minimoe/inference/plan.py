@@ -33,12 +33,18 @@ class Unit:
         return x_MD * torch.addmm(self.eps, x_MD.square(), self.mean).rsqrt_()
 
 
+def input_first(weight: torch.Tensor, copy: bool) -> torch.Tensor:
+    """A `Linear`'s weight as a right-hand factor: a view of it, or a copy in that order."""
+    return weight.t().contiguous() if copy else weight.t()
+
+
 class LayerPlan:
     """Attention, then feed-forward: called with hidden states, the layer's cache entries and the step's `Lookup`."""
 
-    def __init__(self, layer, config: ModelConfig):
+    def __init__(self, layer, config: ModelConfig, copy: bool = False):
         self.attention = AttentionPlan(layer, config)
-        self.feed_forward = ExpertsPlan(layer, config) if isinstance(layer.mlp, MoE) else DensePlan(layer)
+        moe = isinstance(layer.mlp, MoE)
+        self.feed_forward = ExpertsPlan(layer, config, copy) if moe else DensePlan(layer, copy)
 
     def __call__(self, hidden_MD, entries, lookup) -> torch.Tensor:
         return self.feed_forward(self.attention(hidden_MD, entries, lookup))
@@ -125,12 +131,13 @@ class AttentionPlan:
 
 
 class DensePlan:
-    """An ordinary SwiGLU block; nothing is copied."""
+    """An ordinary SwiGLU block."""
 
-    def __init__(self, layer):
+    def __init__(self, layer, copy: bool = False):
         mlp, norm = layer.mlp, layer.post_attention_layernorm
         self.unit, self.gain = Unit(norm), norm.weight
-        self.gate, self.up, self.down = (m.weight.t() for m in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+        parts = (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        self.gate, self.up, self.down = (input_first(part.weight, copy) for part in parts)
 
     def __call__(self, hidden_MD) -> torch.Tensor:
         normed_MD = self.unit(hidden_MD).mul_(self.gain)
@@ -139,9 +146,9 @@ class DensePlan:
 
 
 class ExpertsPlan:
-    """Router and shared experts as one matrix; the routed experts as they are."""
+    """Router and shared experts as one matrix; the routed experts each for itself."""
 
-    def __init__(self, layer, config: ModelConfig):
+    def __init__(self, layer, config: ModelConfig, copy: bool = False):
         moe, norm = layer.mlp, layer.post_attention_layernorm
         self.unit, self.gain, self.config, self.bias = Unit(norm), norm.weight, config, moe.gate.e_score_correction_bias
         self.count, self.top_k = config.n_routed_experts, config.num_experts_per_tok
@@ -152,8 +159,9 @@ class ExpertsPlan:
             first += [shared.gate_proj.weight, shared.up_proj.weight]
             self.shared_down, self.shared_width = shared.down_proj.weight.t(), shared.down_proj.in_features
         self.first = torch.cat(first).t().contiguous()
-        parts = ("gate_proj", "up_proj", "down_proj")
-        self.gate, self.up, self.down = ([getattr(e, part).weight.t() for e in moe.experts] for part in parts)
+        self.gate = [input_first(e.gate_proj.weight, copy) for e in moe.experts]
+        self.up = [input_first(e.up_proj.weight, copy) for e in moe.experts]
+        self.down = [input_first(e.down_proj.weight, copy) for e in moe.experts]
 
     def __call__(self, hidden_MD) -> torch.Tensor:
         normed_MD = self.unit(hidden_MD).mul_(self.gain)

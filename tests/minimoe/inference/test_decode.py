@@ -46,7 +46,8 @@ def run(steps, prompts, ragged):
 def both(model, batch, ragged):
     prompts = torch.randint(0, 11, (batch, 9), generator=torch.Generator().manual_seed(1))
     caches = [Cache(model.config, batch, 20, model.dtype) for _ in range(2)]
-    own, planned = run(Stepper(model, caches[0]), prompts, ragged), run(DecodePlan(model, caches[1]), prompts, ragged)
+    plan = DecodePlan(model, caches[1], tokens=10**6 if batch % 2 else 0)
+    own, planned = run(Stepper(model, caches[0]), prompts, ragged), run(plan, prompts, ragged)
     for mine, fast in zip(caches[0].entries, caches[1].entries, strict=True):
         for row, length in enumerate(caches[0].lengths_B.tolist()):
             torch.testing.assert_close(mine[row, :length], fast[row, :length], rtol=1e-4, atol=1e-4)
@@ -132,6 +133,21 @@ def test_the_plan_copies_little_and_no_routed_expert():
     attention = sum(p.numel() for layer in model.model.layers for p in layer.self_attn.parameters())
     shared = sum(p.numel() for name, p in model.named_parameters() if ".shared_experts." in name or ".gate.w" in name)
     assert 0 < copied < 1.5 * attention + shared < experts
+
+
+def test_experts_are_copied_for_many_tokens_of_a_small_model_only(monkeypatch):
+    model = make(NANO)
+
+    def copies(tokens):
+        plan = DecodePlan(model, Cache(NANO, 1, 5, torch.float64), tokens)
+        expert = model.model.layers[1].mlp.experts[3].up_proj.weight
+        return plan.layers[1].feed_forward.up[3].data_ptr() != expert.data_ptr()
+
+    assert not copies(100)
+    assert copies(100_000)
+    weights_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    monkeypatch.setattr(decode, "LIMIT_BYTES", weights_bytes - 1)
+    assert not copies(100_000)
 
 
 def test_rows_that_grow_apart_and_together_again_are_noticed():
