@@ -60,7 +60,7 @@ class _GroupedExperts(torch.autograd.Function):
         order = chosen_MK.flatten().argsort(stable=True)
         where_MK = torch.empty_like(order).scatter_(0, order, torch.arange(M * K, device=order.device)).view(M, K)
         ends = chosen_MK.flatten().bincount(minlength=len(weights) // 3).cumsum(0).tolist()
-        x_AD = x_MD[order // K]
+        x_AD = x_MD.index_select(0, order // K)
         blocks, y_AD = [], torch.empty_like(x_AD)
         for e, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             if start == end:
@@ -78,9 +78,9 @@ class _GroupedExperts(torch.autograd.Function):
     def backward(ctx, d_out_MD):
         x_AD, y_AD, gates_MK, order, where_MK, *weights = ctx.saved_tensors
         K = gates_MK.shape[1]
-        d_y_AD = d_out_MD[order // K]
+        d_y_AD = d_out_MD.index_select(0, order // K)
         d_gates = torch.linalg.vecdot(d_y_AD, y_AD)[where_MK]
-        d_y_AD.mul_(gates_MK.flatten()[order][:, None])
+        d_y_AD.mul_(gates_MK.flatten().index_select(0, order)[:, None])
         d_x_AD, d_weights = torch.empty_like(x_AD), [None] * len(weights)
         for e, start, end, both, gate_up in ctx.blocks:
             (gate, up), d_gate_up = gate_up.chunk(2, dim=1), torch.empty_like(gate_up)
