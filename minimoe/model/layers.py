@@ -39,7 +39,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, eps):
-        scale = (torch.linalg.vecdot(x, x)[..., None] / x.shape[-1]).add_(eps).rsqrt_()
+        scale = (torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)
 
@@ -47,10 +47,10 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx, d_out):
         x, weight, scale = ctx.saved_tensors
         unit = x * scale
-        d_weight = (d_out * unit).flatten(0, -2).sum(0)
-        d_unit = d_out * weight
-        along = torch.linalg.vecdot(d_unit, unit)[..., None] / x.shape[-1]
-        return d_unit.sub_(unit.mul_(along)).mul_(scale), d_weight, None
+        along = d_out * unit
+        d_weight = along.flatten(0, -2).sum(0)
+        along = (along @ weight)[..., None]
+        return torch.addcmul(d_out * weight, unit, along, value=-1 / x.shape[-1]).mul_(scale), d_weight, None
 
 
 class RMSNorm(nn.Module):

@@ -71,27 +71,29 @@ class _GroupedExperts(torch.autograd.Function):
             torch.mm(F.silu(gate).mul_(up), weights[3 * e + 2].t(), out=y_AD[start:end])
             blocks.append((e, start, end, both, gate_up))
         ctx.blocks = blocks
-        ctx.save_for_backward(x_AD, y_AD, gates_MK, order, where_MK, *weights)
+        ctx.save_for_backward(x_AD, gates_MK, order, where_MK, *weights)
         return sum_of_rows(y_AD, where_MK, gates_MK)
 
     @staticmethod
     def backward(ctx, d_out_MD):
-        x_AD, y_AD, gates_MK, order, where_MK, *weights = ctx.saved_tensors
+        x_AD, gates_MK, order, where_MK, *weights = ctx.saved_tensors
         K = gates_MK.shape[1]
-        d_y_AD = d_out_MD.index_select(0, order // K)
-        d_gates = torch.linalg.vecdot(d_y_AD, y_AD)[where_MK]
-        d_y_AD.mul_(gates_MK.flatten().index_select(0, order)[:, None])
+        d_y_AD = d_out_MD.index_select(0, order // K)  # of the unweighted outputs: gates enter at the narrower width F
+        gates_A, d_gates_A = gates_MK.flatten().index_select(0, order), torch.empty_like(order, dtype=x_AD.dtype)
         d_x_AD, d_weights = torch.empty_like(x_AD), [None] * len(weights)
         for e, start, end, both, gate_up in ctx.blocks:
             (gate, up), d_gate_up = gate_up.chunk(2, dim=1), torch.empty_like(gate_up)
             d_gate, d_up = d_gate_up.chunk(2, dim=1)
-            d_y, d_h, silu = d_y_AD[start:end], d_y_AD[start:end] @ weights[3 * e + 2], F.silu(gate)
-            torch.mul(d_h, silu, out=d_up)
+            weight = gates_A[start:end, None]
+            d_y, silu = d_y_AD[start:end], F.silu(gate)
+            h, d_h = silu * up, d_y @ weights[3 * e + 2]
+            torch.sum(d_h * h, 1, out=d_gates_A[start:end])
+            torch.mul(d_h.mul_(weight), silu, out=d_up)
             torch.ops.aten.silu_backward(d_h.mul_(up), gate, grad_input=d_gate)
             torch.mm(d_gate_up, both, out=d_x_AD[start:end])
-            d_weights[3 * e : 3 * e + 3] = *(d_gate_up.t() @ x_AD[start:end]).chunk(2), d_y.t() @ silu.mul_(up)
+            d_weights[3 * e : 3 * e + 3] = *(d_gate_up.t() @ x_AD[start:end]).chunk(2), d_y.t() @ h.mul_(weight)
         d_weights = [torch.zeros_like(w) if d is None else d for d, w in zip(d_weights, weights, strict=True)]
-        return sum_of_rows(d_x_AD, where_MK), d_gates, None, *d_weights
+        return sum_of_rows(d_x_AD, where_MK), d_gates_A[where_MK], None, *d_weights
 
 
 class MoE(nn.Module):
