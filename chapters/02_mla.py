@@ -127,7 +127,7 @@ hints("02.split_up_projection")
 #
 # The trick by hand moved $W_{UK}$ from the key onto the query: $q \cdot (W_{UK}\, c_s) = (W_{UK}^\top q) \cdot c_s$. The vector on the right, $W_{UK}^\top q$, is computed once and serves every past token $s$.
 #
-# Now give the keys positions as in chapter 01: relative to the query, the key of a token $\Delta$ places back is turned by $-\Delta$. Write $\mathrm{rot}$ for the turning. It stands between $W_{UK}$ and $c_s$'s score:
+# Now give the keys positions as in chapter 01: relative to the query, the key of a token $\Delta$ places back is turned by $-\Delta$. Write $\mathrm{rot}$ for the turning. It now stands between $q$ and $W_{UK}$:
 #
 # $$q \cdot \mathrm{rot}_{-\Delta}(W_{UK}\, c_s) = \big(W_{UK}^\top\, \mathrm{rot}_{\Delta}\, q\big) \cdot c_s$$
 #
@@ -161,7 +161,7 @@ guess(
 )
 
 # %% [markdown]
-# What can four heads do with one shared key? Take one pair of tokens from the trained model and move them apart: the same query, the same key, 0 to 63 tokens between them. Each curve is one head's $q_R \cdot k_R$.
+# What can four heads do with one shared key? Take the sentence's last word twice, once as the one that looks and once as the one looked at, and move the two apart: 0 to 63 tokens. Each curve is one head's $q_R \cdot k_R$.
 
 # %%
 pair_BTD = x_BTD[:, -1:].expand(-1, 64, -1)  # the last word, at 64 positions
@@ -173,8 +173,8 @@ back = range(63, -1, -1)
 show(
     lines(
         {f"head {h}": (back, scores) for h, scores in enumerate(position_HS)},
-        "The same two words, moved apart: each head has its own taste for distance",
-        "tokens between them", "positional part of the score",
+        "One pair of words, moved apart: each head has its own taste for distance",
+        "distance in tokens", "positional part of the score",
     ),
     alt="Four curves over the distance from 0 to 63; they differ in height and shape although all heads read the same key.",
 )
