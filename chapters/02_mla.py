@@ -302,7 +302,7 @@ explorer = CompressionExplorer(model, tokenizer, text="\n".join(held_out), view=
 show(explorer, alt=explorer.alt_text())
 
 # %% [markdown]
-# Two readings. A good part of the directions can go before the loss moves: at this size the latent is not tight. And rank 0, where no head learns anything about the past but positions, costs less than one might fear: a model trained for two minutes predicts mostly from the last tokens. Both would look different in V3; nobody outside has published the curve.
+# Two readings. A good part of the directions can go before the loss moves: at this size the latent is not tight. And rank 0, where no head learns anything about the past but positions, costs less than one might fear: a model trained for two minutes predicts mostly from the last tokens. Neither need hold for V3; we know of no published curve.
 
 # %% [markdown]
 # ## Tiny and real
@@ -390,9 +390,9 @@ print("absorbed MLA is faster from:", next((S for S, r in zip(contexts, ratios) 
 print(f"expanded MLA / absorbed, at 4,096 tokens: {curves['MLA, expanded'][1][-1] / mla_absorbed[-1]:.0f}")
 
 # %% [markdown]
-# Three things to read off. On short contexts MLA loses: it has more matrices to apply before attention begins. On long ones its small cache wins, even on a CPU. And expanding at every step is the slowest of all by far. Several published re-implementations do it; with them "MLA is slower than MHA" becomes true.
+# Three things to read off, on the machine that made this page; yours may cross elsewhere. On short contexts MLA loses: it has more matrices to apply before attention begins. On long ones its small cache wins, even on a CPU. And expanding at every step is the slowest of all by far. Several published re-implementations do it; with them "MLA is slower than MHA" becomes true.
 #
-# GQA with two groups caches 128 numbers here and MLA 144. GQA is faster on short contexts, and at 4,096 they are level. So why not GQA? Because of quality. In DeepSeek's comparison of 7B models on MMLU (an exam with four choices), GQA with 8 groups falls behind MHA, 41.2 against 45.2; in the comparison of MLA with MHA at 16B, MLA is ahead, 50.0 against 48.7, with 14% of the cache (arXiv 2405.04434, tables 8 and 9). This is the evidence for the bet.
+# GQA with two groups caches 128 numbers here and MLA 144. GQA is faster on short contexts, and near 4,096 MLA catches up. So why not GQA? Because of quality. In DeepSeek's comparison of 7B models on MMLU (an exam with four choices), GQA with 8 groups falls behind MHA, 41.2 against 45.2; in the comparison of MLA with MHA at 16B, MLA is ahead, 50.0 against 48.7, with 14% of the cache (arXiv 2405.04434, tables 8 and 9). This is the evidence for the bet.
 #
 # ### Exercise: when to stop absorbing
 # ●●○○○ · 6 min · it decides which path your model takes for a prompt, for a drafted token, and for the next one.

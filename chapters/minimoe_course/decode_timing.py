@@ -24,9 +24,7 @@ def decode_step(config: ModelConfig, context: int, path: str = "absorb") -> Call
     kind = MultiHeadLatentAttention if config.is_mla else GroupedQueryAttention
     attention = kind(config, layer=0).requires_grad_(False)
     for matrix in attention.parameters():
-        if (
-            matrix.dim() == 2
-        ):  # as a model starts; wild scores would leave softmax weights that processors compute slowly with
+        if matrix.dim() == 2:  # as a model starts
             torch.nn.init.normal_(matrix, std=config.initializer_range)
     cache = Cache(config, batch=1, capacity=context)
     cache.entries[0].normal_()

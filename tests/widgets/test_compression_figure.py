@@ -42,9 +42,9 @@ def test_a_view_shows_its_own_axes_and_hides_the_others(figure, view):
 def test_what_travels_to_the_browser_is_plain_json(figure, view):
     show(figure, view)
     # a numpy scalar fails in the kernel's serialiser, a NaN draws a warning there: both only when the widget is shown
-    json.dumps([figure.layout.to_plotly_json(), figure._config], allow_nan=False)
+    assert json.dumps([figure.layout.to_plotly_json(), figure._config], allow_nan=False)
     for trace in figure.data:
-        json.dumps(trace.to_plotly_json(), allow_nan=False, default=list_of_an_array)
+        assert json.dumps(trace.to_plotly_json(), allow_nan=False, default=list_of_an_array)
 
 
 def list_of_an_array(value):
