@@ -18,7 +18,7 @@ from minimoe.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.tokenizer import Tokenizer
 from minimoe.training import Settings, load_corpus, train
-from minimoe.training.data import batches, encode_documents, pack
+from minimoe.training.data import Batches, encode_documents, pack
 
 __all__ = ["run"]
 
@@ -44,7 +44,7 @@ def run(config: ModelConfig, out, text_file=None, steps=None, seconds=None, seed
     tokenizer = Tokenizer.train(training, config.vocab_size)
     row_tokens = min(ROW_TOKENS, config.max_position_embeddings)
     held_out = pack(encode_documents(tokenizer, validation), row_tokens)[:VALIDATION_ROWS]
-    rows = batches(encode_documents(tokenizer, training), SEQUENCES, row_tokens, seed)
+    rows = Batches(encode_documents(tokenizer, training), SEQUENCES, row_tokens, seed)
     model = Transformer(config, seed=seed)
     print(f"model: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     history = train(model, rows, settings, held_out)

@@ -21,7 +21,7 @@ from minimoe.model.router import max_violation
 from minimoe.tokenizer import Tokenizer
 from minimoe.training import Settings, evaluate, load_corpus, train
 from minimoe.training.baseline import ngram_losses
-from minimoe.training.data import batches, encode_documents, pack
+from minimoe.training.data import Batches, encode_documents, pack
 
 HERE = Path(__file__).parent
 SEED, STEPS, SEQUENCES, ROW_TOKENS = 0, 540, 8, 128
@@ -42,7 +42,7 @@ def main() -> None:
     model = minimoe.Transformer(minimoe.NANO, seed=SEED)
     settings = Settings(steps=arguments.steps, evaluate_every=200, **SETTINGS)
     before_s = time.process_time()
-    history = train(model, batches(documents, SEQUENCES, ROW_TOKENS, SEED), settings, validation)
+    history = train(model, Batches(documents, SEQUENCES, ROW_TOKENS, SEED), settings, validation)
     after_s = time.process_time()
     arguments.out.mkdir(parents=True, exist_ok=True)
     minimoe.save(model, arguments.out, dtype=torch.bfloat16)

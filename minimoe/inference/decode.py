@@ -120,6 +120,7 @@ class DecodePlan(Stepper):
             and (type(layer.mlp) is MLP or (type(layer.mlp) is MoE and layer.mlp.dispatch in (grouped, loop)))
             for layer in layers
         )
+        own = own and all(router.combine is torch.add for router in model.routers().values())
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
         copied = [p for layer in layers for p in layer.self_attn.parameters()] + [model.lm_head.weight]
         copied_bytes = sum(p.numel() * p.element_size() for p in copied)

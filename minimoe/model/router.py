@@ -56,17 +56,17 @@ def allowed_experts(biased_ME: torch.Tensor, config: ModelConfig) -> torch.Tenso
     return kept_MG.repeat_interleave(groups.shape[-1], dim=1)
 
 
-def choose(scores_ME: torch.Tensor, bias_E: torch.Tensor | None, config: ModelConfig):
+def choose(scores_ME: torch.Tensor, bias_E: torch.Tensor | None, config: ModelConfig, combine=torch.add):
     """The K experts of every token and their gates, from the scores.
 
     chosen = topK(s + b inside the kept groups); gates = s[chosen] / sum(s[chosen]) * scaling_factor (the division
     only with `norm_topk_prob`). Excluded groups are set to -inf, not to 0: with all biased scores negative, 0 would
-    win.
+    win. `combine` joins scores and bias; the addition is V3's, training can try another.
 
     Gives `chosen_MK` (int64, best first) and `gates_MK`; gradients flow through the gates alone.
     Source: arXiv 2412.19437 equations 13-16; `Gate.forward` of DeepSeek-V3's inference/model.py @9b4e9788. Chapter 03.
     """
-    biased_ME = scores_ME.detach() if bias_E is None else scores_ME.detach() + bias_E
+    biased_ME = scores_ME.detach() if bias_E is None else combine(scores_ME.detach(), bias_E)
     biased_ME = biased_ME.masked_fill(~allowed_experts(biased_ME, config), float("-inf"))
     chosen_MK = biased_ME.topk(config.num_experts_per_tok, dim=-1).indices
     gates_MK = scores_ME.gather(1, chosen_MK)
@@ -88,6 +88,7 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
         bias = torch.zeros(config.n_routed_experts, dtype=torch.float32) if config.uses_bias else None
         self.register_buffer("e_score_correction_bias", bias)
+        self.combine = torch.add  # how score and bias are joined for the choice
 
     def _apply(self, fn, recurse=True):
         """`model.to(dtype)` leaves the bias in float32: steps of 0.001 vanish in bfloat16."""
@@ -102,7 +103,7 @@ class Router(nn.Module):
         logits_ME = F.linear(at_least_float32(x_MD), at_least_float32(self.weight))
         scores_ME = logits_ME.sigmoid() if self.config.scoring_func == "sigmoid" else logits_ME.softmax(-1)
         bias_E = self.e_score_correction_bias
-        chosen_MK, gates_MK = choose(scores_ME, bias_E, self.config)
+        chosen_MK, gates_MK = choose(scores_ME, bias_E, self.config, self.combine)
         load_E = chosen_MK.flatten().bincount(minlength=scores_ME.shape[1])
         return Routing(scores_ME, chosen_MK, gates_MK, bias_E, load_E)
 

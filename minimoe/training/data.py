@@ -9,7 +9,7 @@ out of the router's load. A row may begin in the middle of a document and hold s
 borders, as in DeepSeek-V3 (section 4.1).
 
 How the production version differs: trillions of tokens are tokenised ahead of time into shards, mixed by source with
-chosen weights, and every rank reads its own part; a tenth of the documents are rearranged for fill-in-the-middle.
+chosen weights, and every rank reads its own part.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import torch
 
 from minimoe.tokenizer import Tokenizer
 
-__all__ = ["Corpus", "batches", "encode_documents", "load_corpus", "pack"]
+__all__ = ["Batches", "Corpus", "encode_documents", "load_corpus", "pack"]
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,62 @@ def pack(documents: list[list[int]], row_tokens: int) -> torch.Tensor:
     return stream.unfold(0, row_tokens, row_tokens - 1).contiguous()
 
 
-def batches(documents: list[list[int]], sequences: int, row_tokens: int, seed: int) -> Iterator[torch.Tensor]:
-    """Batches of `sequences` packed rows, for ever; the documents are shuffled anew in every epoch.
+class Batches:
+    """Batches of packed rows, for ever: the documents are shuffled anew in every epoch, and the place can be kept.
 
-    The same seed gives the same batches. Raises ValueError if one epoch is shorter than one batch.
+    The same seed gives the same rows, whatever the sizes of the batches. `documents`: lists of token ids. `take` gives
+    the next rows; iterating gives batches of `sequences`. `place()` and `go_to(place)` leave and find again a position;
+    `fingerprint` (sha256) tells whether two objects would give the same rows. Raises ValueError if one epoch is shorter
+    than one batch. Chapter 07.
     """
-    shuffled = list(documents)
-    order = random.Random(seed)
-    waiting = torch.empty(0, row_tokens, dtype=torch.int64)
-    while True:
-        order.shuffle(shuffled)
-        rows = pack(shuffled, row_tokens)
-        if len(rows) < sequences:
-            raise ValueError(f"one epoch has {len(rows)} rows of {row_tokens} tokens, less than a batch of {sequences}")
-        waiting = torch.cat([waiting, rows])
-        while len(waiting) >= sequences:
-            yield waiting[:sequences]
-            waiting = waiting[sequences:]
+
+    def __init__(self, documents: list[list[int]], sequences: int, row_tokens: int, seed: int = 0):
+        if sequences < 1:
+            raise ValueError(f"sequences={sequences}: a batch has at least 1")
+        self.documents, self.sequences, self.row_tokens, self.seed = list(documents), sequences, row_tokens, seed
+        self._open(epoch=0)
+        if len(self.rows) < sequences:
+            raise ValueError(
+                f"one epoch has {len(self.rows)} rows of {row_tokens} tokens, less than a batch of {sequences}"
+            )
+
+    def _open(self, epoch: int) -> None:
+        """Shuffle `epoch` + 1 times from the documents' own order: where an epoch stands depends on nothing else."""
+        order, shuffled = random.Random(self.seed), list(self.documents)
+        for _ in range(epoch + 1):
+            order.shuffle(shuffled)
+        self.epoch, self.next_row, self.rows = epoch, 0, pack(shuffled, self.row_tokens)
+
+    def take(self, sequences: int | None = None) -> torch.Tensor:
+        """The next rows (int64), `self.sequences` of them unless another number is given."""
+        wanted = self.sequences if sequences is None else sequences
+        parts = []
+        while wanted > 0:
+            part = self.rows[self.next_row : self.next_row + wanted]
+            parts.append(part)
+            wanted -= len(part)
+            self.next_row += len(part)
+            if wanted > 0:
+                self._open(self.epoch + 1)
+        return torch.cat(parts)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while True:
+            yield self.take()
+
+    def place(self) -> dict[str, int]:
+        """Where the next row comes from: epoch and row."""
+        return {"epoch": self.epoch, "row": self.next_row}
+
+    def go_to(self, place: dict[str, int]) -> None:
+        """Go on at a place that `place()` gave."""
+        self._open(place["epoch"])
+        self.next_row = place["row"]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the documents, the row length and the seed."""
+        digest = hashlib.sha256(f"{self.row_tokens} {self.seed}".encode())
+        for document in self.documents:
+            digest.update(torch.tensor([len(document), *document], dtype=torch.int32).numpy().tobytes())
+        return digest.hexdigest()

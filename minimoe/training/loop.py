@@ -1,102 +1,35 @@
 """The training loop: batch, loss, gradients, clip, step, bias, and a record of it all.
 
-One step: the model's loss is next-token cross-entropy, plus the MTP loss and the sequence-wise balance loss with the
-weights in the config. Gradients are clipped to a common norm, the optimizers step at the schedule's rate, and last the
-router biases move by the load that the step just showed.
+One step: the loss is next-token cross-entropy, plus lambda times the MTP loss, plus the sequence-wise balance loss with
+the config's weight, plus the auxiliary loss if that is how experts are balanced. Gradients are clipped to a common
+norm, the optimizers step at the schedule's rate, and last the router biases move by the load that the step just showed.
 
 A run ends after `steps` steps or `cpu_seconds` seconds of this process's CPU time, whichever comes first, and the
 schedule follows the same clock. Only a run limited by steps is repeatable: a seed then fixes every number up to
-rounding.
+rounding, and a run that was killed and goes on from its folder makes the same numbers, bit by bit, as one that was not.
 
-How the production version differs: the batch is spread over thousands of GPUs, activations are recomputed, matrix
-products run in FP8, and the loop writes checkpoints from which it can go on after a failure.
+How the production version differs: the batch is spread over thousands of GPUs, activations are recomputed, and matrix
+products run in FP8.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from minimoe.training.balance import update_bias, violations
+from minimoe.training.balance import batch_balance_loss, update_bias, use_rule, violations
+from minimoe.training.contention import Contention
+from minimoe.training.data import Batches
+from minimoe.training.history import History, Log
 from minimoe.training.optimizer import build_optimizers
 from minimoe.training.progress import ProgressLine
-from minimoe.training.schedule import warmup_cosine
+from minimoe.training.settings import Settings
+from minimoe.training.snapshot import compare_runs, read_state, write_state
 
-__all__ = ["History", "Settings", "evaluate", "train"]
+__all__ = ["LOG_NAME", "Trainer", "evaluate", "train"]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train. At least one of `steps` and `cpu_seconds` must be given.
-
-    `lr` is the peak rate; the default suits Muon and models of a few million parameters. `bias_gamma` moves the router
-    biases until the share `bias_until` of the run is over (V3 freezes them for the last 3%). `evaluate_every` steps the
-    validation loss is measured; 0 means at the end alone.
-    """
-
-    steps: int | None = None
-    cpu_seconds: float | None = None
-    optimizer: str = "muon"
-    lr: float = 1e-2
-    weight_decay: float = 0.1
-    warmup: float = 0.03
-    floor: float = 0.02
-    clip_norm: float = 1.0
-    bias_gamma: float = 0.01
-    bias_until: float = 0.97
-    evaluate_every: int = 0
-
-    def __post_init__(self):
-        if self.steps is None and self.cpu_seconds is None:
-            raise ValueError("steps=None and cpu_seconds=None: say when to stop")
-        for name in ("steps", "cpu_seconds", "lr", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} must be greater than 0")
-
-    def progress(self, step: int, cpu_s: float) -> float:
-        """How much of the run is over, from 0 to 1 (or more, once it is)."""
-        parts = [step / self.steps] if self.steps is not None else []
-        parts += [cpu_s / self.cpu_seconds] if self.cpu_seconds is not None else []
-        return max(parts)
-
-
-@dataclass
-class History:
-    """What happened, one record (a dict of numbers) a step; `history["loss"]` is a column of it as a list.
-
-    Keys: step, tokens, cpu_s, lr, loss, next_token, mtp, balance, grad_norm, maxvio (the worst layer's), and
-    validation on the steps that measured it.
-    """
-
-    records: list[dict] = field(default_factory=list)
-
-    def __getitem__(self, name: str) -> list[float]:
-        if not any(name in record for record in self.records):
-            raise KeyError(
-                f"{name!r} was not recorded; there are {', '.join(self.records[0]) if self.records else 'none'}"
-            )
-        return [record[name] for record in self.records if name in record]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def save(self, path) -> None:
-        """Write the records as JSON lines."""
-        lines = [json.dumps({k: _rounded(v) for k, v in record.items()}) for record in self.records]
-        Path(path).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path) -> "History":
-        """Read what `save` wrote."""
-        return cls([json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()])
-
-
-def _rounded(value):
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+LOG_NAME = "log.jsonl"
 
 
 @torch.no_grad()
@@ -112,59 +45,221 @@ def evaluate(model, rows_BT: torch.Tensor, sequences: int = 16) -> float:
     return total / len(rows_BT)
 
 
+class Trainer:
+    """A run, one step at a time: `step()` until `done`. `train` drives it in a cell, `BackgroundRun` in a thread.
+
+    `batches`: a `Batches`, or any iterable of token rows (int64), which then cannot be saved. `validation`: packed rows
+    whose loss is measured at the end and every `evaluate_every` steps. `folder`: where the run keeps its log and state;
+    if it holds a state of the same run, the run goes on from it. `settings` may be replaced between steps.
+    Raises ValueError if `folder` holds another run, OSError if it cannot be written.
+    """
+
+    def __init__(self, model, batches, settings: Settings, validation: torch.Tensor | None = None, folder=None):
+        if folder is not None and not isinstance(batches, Batches):
+            raise ValueError(f"a run with a folder needs a Batches, which keeps its place, not {type(batches).__name__}")
+        self.model, self.settings, self.validation = model, settings, validation
+        self.batches = batches if isinstance(batches, Batches) else iter(batches)
+        self.optimizers = build_optimizers(model, settings.optimizer, settings.lr, settings.weight_decay)
+        self.records: list[dict] = []
+        self.steps, self.tokens, self.cpu_s, self.wall_s = 0, 0, 0.0, 0.0
+        self.exhausted, self.saved_at, self.contention = False, None, Contention()
+        self.folder, self.log = None if folder is None else Path(folder), None
+        if self.folder is not None:
+            self._open_folder()
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is over; 1 or more when it is."""
+        return self.settings.progress(self.steps, self.cpu_s)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is over: its limit is reached, or the batches have run out."""
+        return self.exhausted or self.progress >= 1
+
+    def step(self) -> dict | None:
+        """Make one step and give its record; None if the run is over."""
+        if self.done:
+            return None
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        batch_BT = self._next_batch()
+        if batch_BT is None:
+            self.exhausted = True
+            return None
+        record = {"step": self.steps + 1, "sequences": len(batch_BT)} | self._learn(batch_BT)
+        self.steps, self.tokens = self.steps + 1, self.tokens + batch_BT.numel()
+        spent_s, passed_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+        self.cpu_s, self.wall_s = self.cpu_s + spent_s, self.wall_s + passed_s
+        self.contention.note(spent_s, passed_s)
+        record |= {"tokens": self.tokens, "cpu_s": self.cpu_s, "wall_s": self.wall_s}
+        self.records.append(record)
+        every = self.settings.evaluate_every
+        if self.validation is not None and (self.done or (every and self.steps % every == 0)):
+            record["validation"] = evaluate(self.model, self.validation)
+        if self.log is not None:
+            self.log.add(record)
+            if self.settings.save_every and self.steps % self.settings.save_every == 0:
+                self.save()
+        return record
+
+    def _next_batch(self) -> torch.Tensor | None:
+        if isinstance(self.batches, Batches):
+            return self.batches.take(self.settings.sequences(self.progress, self.batches.sequences))
+        return next(self.batches, None)
+
+    def _learn(self, batch_BT: torch.Tensor) -> dict:
+        """Forward, backward, clip, step, bias; returns the step's numbers."""
+        model, settings, progress = self.model, self.settings, self.progress
+        if not model.training:
+            model.train()
+        use_rule(model, settings.bias_rule)
+        out = model(batch_BT, labels=batch_BT)
+        total, parts = self._loss(out, progress)
+        loss = total.item()
+        if not loss < float("inf"):
+            raise ValueError(f"the loss is {loss} at {progress:.0%} of the run: lower lr={settings.lr}")
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm).item()
+        rate = settings.rate(progress)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["peak_lr"]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        gamma = settings.gamma_at(progress)
+        if gamma > 0:
+            update_bias(model, out.routing, gamma, settings.bias_rule)
+        by_layer = {str(layer): value for layer, value in violations(out.routing).items()}
+        load = {str(layer): decision.load_E.tolist() for layer, decision in out.routing.items()}
+        record = {"lr": rate * settings.lr, "loss": loss} | {name: part.item() for name, part in parts.items()}
+        balance = {"maxvio": max(by_layer.values(), default=0.0), "maxvio_by_layer": by_layer, "load": load}
+        return record | {"grad_norm": norm} | balance
+
+    def _loss(self, out, progress: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted sum that is minimised, and its unweighted parts."""
+        config, parts = self.model.config, dict(out.losses)
+        total = parts["next_token"]
+        if "mtp" in parts:
+            total = total + self.settings.mtp_weight_at(progress, config.mtp_loss_weight) * parts["mtp"]
+        if "balance" in parts:
+            total = total + config.aux_loss_alpha * parts["balance"]
+        if self.settings.balance == "aux" and out.routing:
+            losses = [batch_balance_loss(r.scores_ME, r.chosen_MK) for r in out.routing.values()]
+            parts["aux"] = torch.stack(losses).sum()
+            total = total + self.settings.aux_alpha * parts["aux"]
+        return total, parts
+
+    # --- the state on disk --------------------------------------------------------------------------------------------
+
+    def _open_folder(self) -> None:
+        """Go on from the folder's state, if there is one, and open the log."""
+        self.identity = {
+            "config": self.model.config.to_dict(),
+            "settings": _plain(self.settings.to_dict()),
+            "data": {"fingerprint": self.batches.fingerprint, "sequences": self.batches.sequences},
+        }
+        state = read_state(self.folder)
+        if state is not None:
+            compare_runs(state["run"], self.identity, self.folder)
+            self._restore(state)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.log = Log(self.folder / LOG_NAME, self.records)
+        except OSError as error:
+            raise OSError(f"cannot keep a run in {self.folder}: {error}") from error
+
+    def _restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        self.batches.go_to(state["place"])
+        torch.set_rng_state(state["rng"])
+        self.settings = Settings(**_tuples(state["settings"]))
+        self.steps, self.tokens = state["steps"], state["tokens"]
+        self.cpu_s, self.wall_s = state["cpu_s"], state["wall_s"]
+        path = self.folder / LOG_NAME
+        known = History.load(path).records if path.exists() else []
+        if len(known) < self.steps:
+            raise ValueError(f"{path} has {len(known)} steps, the state beside it {self.steps}: the log was cut")
+        self.records = known[: self.steps]
+
+    def save(self) -> None:
+        """Write the state of the run into its folder, entirely or not at all. Raises OSError with the reason."""
+        if self.log is None:
+            raise ValueError("this run has no folder to save to")
+        self.log.sync()
+        write_state(
+            self.folder,
+            {
+                "run": self.identity,
+                "settings": _plain(self.settings.to_dict()),
+                "model": self.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "place": self.batches.place(),
+                "rng": torch.get_rng_state(),
+                "steps": self.steps,
+                "tokens": self.tokens,
+                "cpu_s": self.cpu_s,
+                "wall_s": self.wall_s,
+            },
+        )
+        self.saved_at = self.steps
+
+    def close(self) -> None:
+        """Save what is not saved yet, and close the log."""
+        if self.log is not None:
+            try:
+                if self.saved_at != self.steps:
+                    self.save()
+            finally:
+                self.log.close()
+
+
+def _plain(values):
+    """Tuples as lists, all the way down: what comes back from a file equals what went in."""
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _tuples(values: dict) -> dict:
+    """Lists as tuples, as `Settings` has them."""
+
+    def convert(value):
+        return tuple(convert(part) for part in value) if isinstance(value, list) else value
+
+    return {key: convert(value) for key, value in values.items()}
+
+
 def train(
     model,
-    batches: Iterable[torch.Tensor],
+    batches: Batches | Iterable[torch.Tensor],
     settings: Settings,
     validation: torch.Tensor | None = None,
     on_step: Callable[[dict], bool | None] | None = None,
     label: str | None = "training",
+    folder=None,
 ) -> History:
-    """Train `model` in place on `batches` (rows of token ids, int64) and give the history.
+    """Train `model` in place and give the history.
 
     `validation`: packed rows whose loss is measured at the end and every `settings.evaluate_every` steps. `on_step` is
-    called with each record and stops the run by returning False. `label=None` shows no progress line.
-    Raises ValueError if the loss is no longer finite. Source: arXiv 2412.19437 section 4.2. Chapter 06.
+    called with each record and stops the run by returning False. `label=None` shows no progress line. `folder`: the run
+    keeps its log and its state there; the same call, made again after the run was stopped or killed, goes on where the
+    state was saved.
+    Raises ValueError if the loss is no longer finite, or if `folder` holds another run, and OSError if the folder
+    cannot be written. Source: arXiv 2412.19437 section 4.2. Chapter 07.
     """
-    optimizers = build_optimizers(model, settings.optimizer, settings.lr, settings.weight_decay)
+    trainer = Trainer(model, batches, settings, validation, folder)
     line = ProgressLine(label) if label is not None else None
-    history, tokens, start_s = History(), 0, time.process_time()
-    model.train()
-    for step, batch_BT in enumerate(batches, start=1):
-        progress = settings.progress(step - 1, time.process_time() - start_s)
-        record = {"step": step} | _one_step(model, optimizers, batch_BT, settings, progress)
-        tokens += batch_BT.numel()
-        record |= {"tokens": tokens, "cpu_s": time.process_time() - start_s}
-        history.records.append(record)
-        progress = settings.progress(step, record["cpu_s"])
-        due = settings.evaluate_every and step % settings.evaluate_every == 0
-        if validation is not None and (due or progress >= 1):
-            record["validation"] = evaluate(model, validation)
+    try:
+        while (record := trainer.step()) is not None:
+            if line is not None:
+                note = trainer.contention.message
+                line.update(trainer.progress, f"step {record['step']}  loss {record['next_token']:.3f}  {note or ''}")
+            if on_step is not None and on_step(record) is False:
+                break
+    finally:
+        trainer.close()
         if line is not None:
-            line.update(progress, f"step {step}  loss {record['next_token']:.3f}")
-        if (on_step is not None and on_step(record) is False) or progress >= 1:
-            break
-    if line is not None:
-        line.close()
-    return history
-
-
-def _one_step(model, optimizers, batch_BT: torch.Tensor, settings: Settings, progress: float) -> dict:
-    """Forward, backward, clip, step, bias; returns the step's numbers."""
-    rate = warmup_cosine(progress, settings.warmup, settings.floor)
-    out = model(batch_BT, labels=batch_BT)
-    loss = out.loss.item()
-    if not loss < float("inf"):
-        raise ValueError(f"the loss is {loss} at {progress:.0%} of the run: lower lr={settings.lr}")
-    out.loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm).item()
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["peak_lr"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    if progress < settings.bias_until:
-        update_bias(model, out.routing, settings.bias_gamma)
-    parts = {name: value.item() for name, value in out.losses.items()}
-    worst = max(violations(out.routing).values(), default=0.0)
-    return {"lr": rate * settings.lr, "loss": loss} | parts | {"grad_norm": norm, "maxvio": worst}
+            line.close()
+    return History(trainer.records)

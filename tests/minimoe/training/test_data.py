@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimoe.tokenizer import Tokenizer
-from minimoe.training.data import batches, encode_documents, load_corpus, pack
+from minimoe.training.data import Batches, encode_documents, load_corpus, pack
 
 WORDNET = Path(__file__).parents[3] / "data" / "wordnet"
 DOCUMENTS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=7), min_size=1, max_size=12)
@@ -96,7 +96,7 @@ def test_the_seed_fixes_the_batches():
     documents = [[i, i, i + 1] for i in range(40)]
 
     def first(seed):
-        return torch.stack(list(itertools.islice(batches(documents, 4, 5, seed), 20)))
+        return torch.stack(list(itertools.islice(Batches(documents, 4, 5, seed), 20)))
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))
@@ -104,7 +104,7 @@ def test_the_seed_fixes_the_batches():
 
 def test_an_epoch_shows_every_document_and_the_next_one_another_order():
     documents = [[10 * i + j for j in range(5)] for i in range(16)]  # 80 tokens: 19 whole rows of 5 that overlap by one
-    rows = torch.cat(list(itertools.islice(batches(documents, 1, 5, seed=3), 38)))
+    rows = torch.cat(list(itertools.islice(Batches(documents, 1, 5, seed=3), 38)))
     first, second = set(rows[:19].flatten().tolist()), set(rows[19:].flatten().tolist())
     assert len(first) >= 77 and len(second) >= 77
     assert not torch.equal(rows[:19], rows[19:])
@@ -112,4 +112,4 @@ def test_an_epoch_shows_every_document_and_the_next_one_another_order():
 
 def test_an_epoch_shorter_than_a_batch_is_an_error_with_both_numbers():
     with pytest.raises(ValueError, match="2 rows of 3 tokens, less than a batch of 5"):
-        next(batches([[1, 2, 3, 4, 5]], 5, 3, seed=0))
+        Batches([[1, 2, 3, 4, 5]], 5, 3, seed=0).take()

@@ -9,7 +9,7 @@ import torch
 
 import minimoe
 from minimoe.training import History, Settings, evaluate, train
-from minimoe.training.data import batches
+from minimoe.training.data import Batches
 
 CONFIG = dataclasses.replace(
     minimoe.NANO,
@@ -34,7 +34,7 @@ def model(seed=0, **changes):
 
 
 def run(model, settings, **options):
-    return train(model, batches(COUNTING, 4, 10, seed=0), settings, label=None, **options)
+    return train(model, Batches(COUNTING, 4, 10, seed=0), settings, label=None, **options)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -53,7 +53,7 @@ def test_the_seed_fixes_every_number_of_a_run():
 
 def test_a_step_by_hand_equals_one_of_the_loop():
     mine, theirs = model(), model()
-    batch = next(batches(COUNTING, 4, 10, seed=0))
+    batch = Batches(COUNTING, 4, 10, seed=0).take()
     run(theirs, Settings(steps=1, optimizer="adamw", lr=0.01, warmup=0, bias_gamma=0.5, clip_norm=0.05))
     out = mine(batch, labels=batch)
     out.loss.backward()
@@ -118,7 +118,7 @@ def test_a_limit_on_cpu_time_ends_the_run():
 
 
 def test_batches_that_run_out_end_the_run():
-    history = train(model(), itertools.islice(batches(COUNTING, 4, 10, 0), 3), Settings(steps=50), label=None)
+    history = train(model(), itertools.islice(Batches(COUNTING, 4, 10, 0), 3), Settings(steps=50), label=None)
     assert len(history) == 3
 
 
