@@ -18,17 +18,25 @@ import torch
 
 __all__ = ["Muon", "build_optimizers", "orthogonalise"]
 
-TABLE_RATE = 3.0  # with Muon, embedding and head step this much further: a row is met rarely
+TABLE_RATE = {"adamw": 10.0, "muon": 3.0}  # embedding and head step this much further: a row is met rarely
 QUINTIC = (3.4445, -4.7750, 2.0315)  # pushes singular values into about 0.7 to 1.2 within five steps
 
 
-def build_optimizers(model, kind: str = "muon", lr: float = 1e-3, weight_decay: float = 0.1, betas=(0.9, 0.95)):
+def build_optimizers(
+    model,
+    kind: str = "muon",
+    lr: float = 1e-3,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+    table_rate: float | None = None,
+) -> list[torch.optim.Optimizer]:
     """The optimizers of a model, as a list; their parameter groups carry the peak rate as `peak_lr`.
 
-    "adamw": all parameters. "muon": Muon for the weight matrices of the layers, AdamW for norms and, at three times the
-    rate, for embedding and head (NANO, one run: 0.09 nats better after 200 steps than at the same rate).
-    Decay acts on matrices only: a norm's gain has no reason to be small.
-    Raises ValueError for another kind. Source: arXiv 2412.19437 section 4.2; arXiv 2502.16982 section 2. Chapter 06.
+    "adamw": AdamW for all parameters. "muon": Muon for the weight matrices of the layers, AdamW for the rest. In both,
+    embedding and head step at `table_rate` times the rate `lr`; None for what was best on NANO, 10 with AdamW and 3
+    with Muon (data/curves/tuning.py; V3's recipe has one rate for all). Decay acts on matrices only: a norm's gain has
+    no reason to be small.
+    Raises ValueError for another kind. Source: arXiv 2412.19437 section 4.2; arXiv 2502.16982 section 2. Chapter 07.
     """
     if kind not in ("adamw", "muon"):
         raise ValueError(f"optimizer kind {kind!r} is not 'adamw' or 'muon'")
@@ -40,10 +48,10 @@ def build_optimizers(model, kind: str = "muon", lr: float = 1e-3, weight_decay: 
             tables.append(parameter)
         else:
             matrices.append(parameter)
-    if kind == "muon":
-        groups = [{"params": tables, "weight_decay": weight_decay, "lr": TABLE_RATE * lr}]
-    else:
-        groups = [{"params": tables + matrices, "weight_decay": weight_decay}]
+    table_lr = lr * (TABLE_RATE[kind] if table_rate is None else table_rate)
+    groups = [{"params": tables, "weight_decay": weight_decay, "lr": table_lr}]
+    if kind == "adamw":
+        groups.append({"params": matrices, "weight_decay": weight_decay})
     groups.append({"params": vectors, "weight_decay": 0.0})
     optimizers = [torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, fused=True)]
     if kind == "muon" and matrices:
@@ -59,7 +67,7 @@ def orthogonalise(m_NRC: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
     Newton-Schulz: X <- a X + (b X X^T + c (X X^T)^2) X acts on every singular value as a s + b s^3 + c s^5, without
     computing any. Five steps bring values from 0.01 to 1 into about 0.7 to 1.2; an all-zero matrix stays zero.
-    Source: K. Jordan et al., Muon, 2024; arXiv 2502.16982 section 2.1. Chapter 06.
+    Source: K. Jordan et al., Muon, 2024; arXiv 2502.16982 section 2.1. Chapter 07.
     """
     a, b, c = QUINTIC
     tall = m_NRC.shape[-2] > m_NRC.shape[-1]
@@ -75,7 +83,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum, then orthogonalise: W <- (1 - lr * decay) W - lr * 0.2 * sqrt(max(rows, columns)) * O.
 
     The factor gives the update the size that AdamW's usually has, so that one learning rate serves both.
-    Takes 2-D parameters; a parameter without a gradient is left alone. Source: arXiv 2502.16982 equation 4. Chapter 06.
+    Takes 2-D parameters; a parameter without a gradient is left alone. Source: arXiv 2502.16982 equation 4. Chapter 07.
     """
 
     def __init__(self, params, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.1, steps: int = 5):

@@ -41,12 +41,18 @@ def test_muon_leaves_embedding_and_head_to_adamw():
     assert isinstance(adamw, torch.optim.AdamW)
 
 
-def test_with_muon_embedding_and_head_step_three_times_as_far():
+@pytest.mark.parametrize(
+    ("kind", "table_rate", "expected"),
+    [("adamw", None, 0.1), ("muon", None, 0.03), ("adamw", 1, 0.01), ("muon", 2, 0.02)],
+)
+def test_embedding_and_head_have_a_rate_of_their_own(kind, table_rate, expected):
     model = minimoe.Transformer(CONFIG, seed=0)
-    rates = [[group["peak_lr"] for group in o.param_groups] for o in build_optimizers(model, "muon", lr=0.01)]
-    assert rates == [pytest.approx([0.03, 0.01]), [0.01]]
-    (adamw,) = build_optimizers(model, "adamw", lr=0.01)
-    assert [group["peak_lr"] for group in adamw.param_groups] == [0.01, 0.01]
+    tables = {id(model.lm_head.weight), id(model.model.embed_tokens.weight)}
+    for optimizer in build_optimizers(model, kind, lr=0.01, table_rate=table_rate):
+        for group in optimizer.param_groups:
+            of_tables = tables & {id(p) for p in group["params"]}
+            assert group["peak_lr"] == pytest.approx(expected if of_tables else 0.01)
+            assert not of_tables or len(group["params"]) == 2
 
 
 def test_an_unknown_kind_is_named():
