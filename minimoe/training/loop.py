@@ -56,7 +56,8 @@ class Trainer:
 
     def __init__(self, model, batches, settings: Settings, validation: torch.Tensor | None = None, folder=None):
         if folder is not None and not isinstance(batches, Batches):
-            raise ValueError(f"a run with a folder needs a Batches, which keeps its place, not {type(batches).__name__}")
+            kind = type(batches).__name__
+            raise ValueError(f"a run with a folder needs a Batches, which can go back to a place, not a {kind}")
         self.model, self.settings, self.validation = model, settings, validation
         self.batches = batches if isinstance(batches, Batches) else iter(batches)
         self.optimizers = build_optimizers(model, settings.optimizer, settings.lr, settings.weight_decay)
