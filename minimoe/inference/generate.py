@@ -22,7 +22,7 @@ from minimoe.inference.request import Request
 from minimoe.inference.sampling import Noise, draw, likeliest, logprob_of, probabilities
 from minimoe.model.transformer import Transformer
 
-__all__ = ["Decoding", "Generation", "generate", "iterate"]
+__all__ = ["Decoding", "Generation", "Pass", "generate", "iterate"]
 
 
 @dataclass
@@ -48,6 +48,23 @@ class Generation:
         return self.accepted / self.drafted if self.drafted else None
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One call of the trunk as `trace` sees it; lists have one entry a row that was in the batch.
+
+    `number`: 1 is the prefill. `rows`: which prompt sits there. `tokens`: what the row gained. `drafts`: the token that
+    was drafted for it and stood to be checked (None: none), `kept`: whether it stayed, `chances`: the probability that
+    it would, min(1, p / q), which is 0 or 1 at temperature 0.
+    """
+
+    number: int
+    rows: list[int]
+    tokens: list[list[int]]
+    drafts: list[int | None]
+    kept: list[bool]
+    chances: list[float | None]
+
+
 def generate(
     model: Transformer,
     prompts: list[list[int]],
@@ -59,6 +76,7 @@ def generate(
     stop_tokens: int | list[int] | None = None,
     speculative: bool = False,
     stream: Callable[[int, int], None] | None = None,
+    trace: Callable[[Pass], None] | None = None,
 ) -> Generation:
     """Continue every prompt until a stop token or `max_new_tokens`.
 
@@ -67,14 +85,18 @@ def generate(
     own, or one number a row; a row's text depends on its prompt and its seed, not on the other rows. `stop_tokens`: ids
     that end a row (None: the config's `eos_token_id`; []: none). `speculative`: draft with the MTP module; the same
     tokens, or the same distribution, in fewer steps. `stream`: called with (row, token) for every token as it comes.
+    `trace`: called with a `Pass` after every call of the trunk.
 
     Raises `ValueError` or `TypeError` for arguments that make no sense, before anything is computed.
     Source: arXiv 2412.19437 section 3.4. Chapters 00 and 07.
     """
     if stream is not None and not callable(stream):
         raise TypeError(f"stream={stream!r} cannot be called: expected a function of (row, token)")
+    if trace is not None and not callable(trace):
+        raise TypeError(f"trace={trace!r} cannot be called: expected a function of a Pass")
     arguments = (prompts, max_new_tokens, temperature, top_k, top_p, seed, stop_tokens, speculative)
     decoding = _decoding(model, *arguments)
+    decoding.trace = trace
     for row, token in _events(decoding):
         if stream is not None:
             stream(row, token)
@@ -124,6 +146,7 @@ class Decoding:
     model: Transformer
     request: Request
     rows: list[int] = field(init=False)
+    trace: Callable[[Pass], None] | None = field(default=None, init=False)
 
     def __post_init__(self):
         request, model = self.request, self.model
@@ -178,6 +201,7 @@ class Decoding:
         """Append to every row the first `counts` of its new tokens; finished rows leave. Gives (row, token)."""
         columns = [(tokens_B.tolist(), logprobs_B.tolist()) for tokens_B, logprobs_B in columns]
         events, result, limit = [], self.result, self.request.max_new_tokens
+        first = [len(result.tokens[row]) for row in self.rows]
         for place, row in enumerate(self.rows):
             for tokens, logprobs in columns[: counts[place]]:
                 result.tokens[row].append(tokens[place])
@@ -189,8 +213,15 @@ class Decoding:
                     result.finish_reasons[row] = "length"
                 if result.finish_reasons[row] is not None:
                     break
+        if self.trace is not None:
+            gained = [result.tokens[row][start:] for row, start in zip(self.rows, first, strict=True)]
+            self.trace(Pass(result.steps, list(self.rows), gained, *self.verdicts()))
         self.retire([place for place, row in enumerate(self.rows) if result.finish_reasons[row] is None])
         return events
+
+    def verdicts(self) -> tuple[list, list, list]:
+        """Drafts, whether they were kept, and their chances: nothing was drafted here."""
+        return [None] * len(self.rows), [False] * len(self.rows), [None] * len(self.rows)
 
     def retire(self, kept: list[int]) -> None:
         """Leave only these places of the batch."""

@@ -32,7 +32,7 @@ def verify(p_MV, q_MV, draft_M, accept_M, sample_M):
 
     Takes two distributions (float64; q is the one that `draft_M` was drawn from) and two uniform numbers a row; gives
     the tokens and whether they are the drafts. With p and q on one token each (greedy), a draft is kept if it is p's
-    token. Source: Leviathan et al., arXiv 2211.17192 section 2.3 and appendix A.1. Chapter 07.
+    token. Source: Leviathan et al., arXiv 2211.17192 section 2.3 and appendix A.1. Chapter 05.
     """
     p_M, q_M = p_MV.gather(1, draft_M[:, None])[:, 0], q_MV.gather(1, draft_M[:, None])[:, 0]
     kept_M = accept_M * q_M < p_M
@@ -43,7 +43,12 @@ def verify(p_MV, q_MV, draft_M, accept_M, sample_M):
 
 
 class SpeculativeDecoding(Decoding):
-    """`Decoding` whose rounds give one or two tokens a row. `draft_B` is each row's proposal for its next token."""
+    """`Decoding` whose rounds give one or two tokens a row. `draft_B` is each row's proposal for its next token.
+
+    `checked` keeps what the last round did with its drafts, for `trace`.
+    """
+
+    checked = None
 
     def after_prefill(self, ids_BT, lengths_B, read_BTD) -> None:
         """Fill the module's cache layer with the prompt, and draft the second new token."""
@@ -85,9 +90,24 @@ class SpeculativeDecoding(Decoding):
         """The token that stands where the draft was, and whether it is the draft."""
         if self.request.greedy:
             next_B = likeliest(logits_BV)
-            return next_B, next_B == self.draft_B
+            kept_B = next_B == self.draft_B
+            self.checked = self.draft_B, kept_B, None, None
+            return next_B, kept_B
         accept_B, sample_B = (self.noise.of(kind, self.rows, self.indices()) for kind in ("accept", "sample"))
-        return verify(self.probabilities(logits_BV), self.q_BV, self.draft_B, accept_B, sample_B)
+        p_BV = self.probabilities(logits_BV)
+        next_B, kept_B = verify(p_BV, self.q_BV, self.draft_B, accept_B, sample_B)
+        self.checked = self.draft_B, kept_B, p_BV, self.q_BV
+        return next_B, kept_B
+
+    def verdicts(self) -> tuple[list, list, list]:
+        """The last round's drafts, whether they were kept, and their chances min(1, p / q)."""
+        if self.checked is None:
+            return super().verdicts()
+        draft_B, kept_B, p_BV, q_BV = self.checked
+        if p_BV is None:
+            return draft_B.tolist(), kept_B.tolist(), kept_B.double().tolist()
+        p_B, q_B = p_BV.gather(1, draft_B[:, None])[:, 0], q_BV.gather(1, draft_B[:, None])[:, 0]
+        return draft_B.tolist(), kept_B.tolist(), (p_B / q_B).clamp(max=1).tolist()
 
     def after(self, logits_BV) -> torch.Tensor:
         """The token after the draft, which counts if the draft does."""

@@ -119,6 +119,48 @@ def test_an_iterator_that_is_left_computes_no_further(model, monkeypatch):
     assert len(calls) == 2, "one prefill through two layers"
 
 
+@pytest.mark.parametrize("speculative", [False, True])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_the_trace_tells_every_pass_what_it_gave_and_what_became_of_the_drafts(model, speculative, temperature):
+    passes = []
+    options = {"max_new_tokens": 25, "stop_tokens": [1, 2, 3, 4], "temperature": temperature, "seed": 7}
+    result = minimoe.generate(model, PROMPTS, speculative=speculative, trace=passes.append, **options)
+    assert [p.number for p in passes] == list(range(1, result.steps + 1))
+    seen = [[] for _ in PROMPTS]
+    for p in passes:
+        assert len(p.rows) == len(p.tokens) == len(p.drafts) == len(p.kept) == len(p.chances)
+        for row, tokens, draft, kept, chance in zip(p.rows, p.tokens, p.drafts, p.kept, p.chances, strict=True):
+            seen[row] += tokens
+            assert draft is not None or (not kept and chance is None and len(tokens) == 1)
+            assert draft is None or (tokens[0] == draft if kept else tokens[0] != draft and len(tokens) == 1)
+    assert seen == result.tokens
+    assert len({len(tokens) for tokens in seen}) >= 2, "rows must leave at different times"
+    assert result.drafted == sum(draft is not None for p in passes for draft in p.drafts)
+    assert result.accepted == sum(kept for p in passes for kept in p.kept)
+    assert speculative == (result.drafted > 0) and all(draft is None for draft in passes[0].drafts)
+
+
+def test_the_chance_of_a_draft_is_the_ratio_of_the_two_distributions(model):
+    passes, prompt = [], PROMPTS[2]
+    options = {"max_new_tokens": 12, "temperature": 1.3, "seed": 5, "stop_tokens": []}
+    minimoe.generate(model, prompt, speculative=True, trace=passes.append, **options)
+    known = len(prompt)
+    text = prompt + [token for p in passes for token in p.tokens[0]]
+    with torch.no_grad():
+        out = model(torch.tensor([text]), mtp=True)
+    p, q = ((logits[0] / 1.3).softmax(-1) for logits in (out.logits, out.mtp_logits[0]))
+    for step in passes:
+        if step.drafts[0] is not None:
+            (draft,), (chance,) = step.drafts, step.chances
+            assert chance == pytest.approx(min(1.0, float(p[known - 1, draft] / q[known - 2, draft])), rel=1e-9)
+        known += len(step.tokens[0])
+
+
+def test_a_trace_that_cannot_be_called_is_refused(model):
+    with pytest.raises(TypeError, match="trace=3 cannot be called"):
+        minimoe.generate(model, PROMPTS, trace=3)
+
+
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 0}, {"speculative": True}])
 def test_one_prompt_may_come_without_its_outer_list_and_one_token_is_enough(model, options):
     result = minimoe.generate(model, PROMPTS[0], max_new_tokens=1, stop_tokens=[], **options)
