@@ -73,6 +73,7 @@ def _waiting(load_P):
 IDLE_SHARE = Exercise(
     key="04.idle_share",
     reference=idle_share,
+    source=router.max_violation,
     inputs=_idle_inputs,
     tolerance=1e-6,
     because="sums of whole numbers and one division",
@@ -92,7 +93,7 @@ IDLE_SHARE = Exercise(
         "    load_P = load_E.reshape(devices, -1).sum(1).float()\n"
         "    return (1 - load_P.mean() / load_P.max()).item()\n"
     ),
-    differs="It is two lines around the library's `max_violation`: with v the MaxVio of the devices, 1 - mean / max is v / (1 + v).",
+    differs="The library has MaxVio alone: apply it to the sums of the devices, `load_E.reshape(devices, -1).sum(1)`; the share is then v / (1 + v), which is 1 - mean / max.",
 )  # fmt: skip
 
 
