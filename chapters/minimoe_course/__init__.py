@@ -17,6 +17,7 @@ How the production version differs: nbgrader and otter also collect, queue and s
 right.
 """
 
+from minimoe_course import curves
 from minimoe_course.checking import check, grade
 from minimoe_course.exercise import Exercise, Law, Wrong
 from minimoe_course.figures import bars, heatmap, lines
@@ -26,5 +27,5 @@ from minimoe_course.start import data_path, setup
 from minimoe_course.tables import compare_table, receipt
 from minimoe_course.twins import show
 
-__all__ = ["Exercise", "Folded", "Law", "Wrong", "bars", "check", "compare_table", "data_path", "grade", "guess"]
-__all__ += ["heatmap", "hints", "lines", "receipt", "setup", "show"]
+__all__ = ["Exercise", "Folded", "Law", "Wrong", "bars", "check", "compare_table", "curves", "data_path", "grade"]
+__all__ += ["guess", "heatmap", "hints", "lines", "receipt", "setup", "show"]
