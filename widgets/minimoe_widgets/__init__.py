@@ -1,7 +1,9 @@
 """minimoe_widgets: explorers of the reader's own model. They draw what `minimoe` computes and compute nothing
 themselves."""
 
+from minimoe_widgets.balance import BalanceExplorer
 from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.routing import RoutingExplorer
+from minimoe_widgets.speculation import SpeculationExplorer
 
-__all__ = ["CompressionExplorer", "RoutingExplorer"]
+__all__ = ["BalanceExplorer", "CompressionExplorer", "RoutingExplorer", "SpeculationExplorer"]

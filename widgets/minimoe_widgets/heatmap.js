@@ -16,36 +16,6 @@ const STYLE = `
 .mm-heat .mm-say { min-height: 2.8em; margin-top: 4px; font-size: 13px; overflow-wrap: anywhere; }
 `;
 
-const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-// A DataView may start at any byte; Float32Array may not, so the bytes are copied to a buffer of their own.
-const floats = (view) => new Float32Array(bytes(view).slice().buffer);
-const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
-const show = (x) => (Math.abs(x) < 10 ? x.toFixed(3) : x.toPrecision(4));
-
-function theme(el) {
-  const style = getComputedStyle(el);
-  const rgb = (style.color.match(/[\d.]+/g) || [0, 0, 0]).map(Number);
-  const dark = rgb[0] + rgb[1] + rgb[2] > 384; // light text stands on a dark page
-  return { ink: style.color, dark, empty: dark ? [38, 38, 38] : [245, 245, 245], font: style.fontFamily };
-}
-
-// The strongest value contrasts most with the page: dark on a light page, light on a dark one.
-function shadeColour(palette, value, dark) {
-  const at = 3 * (dark ? value : 255 - value);
-  return [palette[at], palette[at + 1], palette[at + 2]];
-}
-
-function sizeCanvas(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  return pen;
-}
-
 function hatch(pen, look) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = 6;
@@ -218,7 +188,7 @@ const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 
 function render({ model, el }) {
   const parts = build(el);
-  let view = null, size = null, look = null, at = null, palette = null, drawn = 0, width = 0;
+  let view = null, size = null, look = null, at = null, palette = null, drawn = 0;
 
   function paintMap() {
     const pen = sizeCanvas(parts.map, size.mapWidth, size.mapHeight + LABELS);
@@ -229,7 +199,7 @@ function render({ model, el }) {
     parts.say.textContent = at ? describe(view, at) : "Point at a cell, or focus the map and use the arrow keys.";
   }
   function paint() {
-    width = parts.root.clientWidth;
+    const width = parts.root.clientWidth;
     if (!view || !width) return;
     look = theme(parts.root);
     size = measure(view, width);
@@ -271,17 +241,11 @@ function render({ model, el }) {
   parts.map.addEventListener("pointerdown", point);
   parts.map.addEventListener("keydown", press);
   model.on("change:frame", load);
-  // Painting changes the height; only a new width is a reason to paint again.
-  const resized = new ResizeObserver(() => parts.root.clientWidth !== width && paint());
-  resized.observe(parts.root);
-  // A theme is announced before its style sheet has arrived: paint again when it has.
-  const themed = new MutationObserver(() => { paint(); setTimeout(paint, 300); setTimeout(paint, 1500); });
-  themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  const leave = followPlace(parts.root, paint);
   load();
   return () => {
     model.off("change:frame", load);
-    resized.disconnect();
-    themed.disconnect();
+    leave();
   };
 }
 

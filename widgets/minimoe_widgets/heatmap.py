@@ -11,11 +11,11 @@ How the production version differs: a serving engine shows no single token's rou
 to a dashboard, because at thousands of tokens a second only the loads can still be read.
 """
 
-from pathlib import Path
-
 import anywidget
 import numpy as np
 import traitlets
+
+from minimoe_widgets.canvas import script, viridis
 
 __all__ = ["COLOURS", "RoutingHeatMap", "pack_frame", "shade"]
 
@@ -65,18 +65,12 @@ def pack_frame(layer, tokens: list[str], hover: list[str], colour: str, title: s
     }
 
 
-def _viridis() -> bytes:
-    from matplotlib import colormaps
-
-    return (colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
-
-
 class RoutingHeatMap(anywidget.AnyWidget):
     """The canvas. Set `frame` to a `pack_frame` and the picture changes, all of it at once."""
 
-    _esm = Path(__file__).with_name("heatmap.js")
+    _esm = script("heatmap.js")
     frame = traitlets.Dict().tag(sync=True)
     palette = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, **traits):
-        super().__init__(palette=_viridis(), **traits)
+        super().__init__(palette=viridis(), **traits)
