@@ -1,0 +1,479 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 03 DeepSeekMoE: many small experts
+#
+# By the end you have written the layer that holds 654 of DeepSeek-V3's 671 billion parameters, and you know what such a layer gained and cost against a plain one in 60 training runs: per step, per FLOP and per second.
+#
+# 45 minutes. Prerequisites: chapter 00 (experts, router, gates, bias); the feed-forward block of chapter 01.
+#
+# You will be able to
+# - cut a feed-forward block into experts at equal cost, and count what a token meets
+# - write V3's router (sigmoid, bias, groups, gates) and the layer around it, and name the mistakes that ran unnoticed elsewhere
+# - judge from five seeds whether experts pay, in which currency, and what each ingredient adds at this size
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe import accounting
+from minimoe_course import *
+
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 28 teams, or how many?
+#
+# Mixtral, an open model of 2023, has 8 experts in every layer and sends each token to 2 of them. The two form the token's **team**. There are $\binom{8}{2} = 28$ teams; two tokens that need different treatment can get one of 28 different networks.
+#
+# DeepSeek-V3 has 256 experts in a layer, an eighth as wide as it could afford if it sent each token to one, and sends a token to 8 of them. How many teams are there now?
+
+# %%
+from math import comb
+
+guess("03.teams", "In how many ways can 8 of 256 experts be chosen?", comb(256, 8))
+
+# %% [markdown]
+# Is that number an advantage, or a number? This chapter builds the layer and then looks at 60 training runs.
+
+# %% [markdown] tags=["by-hand"]
+# ## Two tokens by hand
+#
+# Two tokens of one number each: 2 and 3. Four experts, so plain that one can read off who has worked: expert 0 multiplies by 1, expert 1 by 10, expert 2 by 100, expert 3 by 1000. Token 0 is sent to experts 0 and 2 with gates 0.5 and 0.5, token 1 to experts 3 and 2 with gates 0.75 and 0.25. A shared expert, which multiplies by 1, serves both. What comes out?
+
+# %% tags=["by-hand", "nbval-check-output"]
+x_M, factor_E = torch.tensor([2.0, 3.0]), torch.tensor([1.0, 10.0, 100.0, 1000.0])
+chosen_MK = torch.tensor([[0, 2], [3, 2]])
+gates_MK = torch.tensor([[0.5, 0.5], [0.75, 0.25]])
+
+out_M = x_M * 1.0  # the shared expert
+for e, factor in enumerate(factor_E):
+    tokens, slots = (chosen_MK == e).nonzero(as_tuple=True)  # who was sent here, and in which slot
+    print(f"expert {e}: tokens {tokens.tolist()}, gates {gates_MK[tokens, slots].tolist()}")
+    out_M = out_M.index_add(0, tokens, gates_MK[tokens, slots] * factor * x_M[tokens])
+print("out:", out_M.tolist())
+
+# %% [markdown]
+# Token 0: $2 + 0.5 \cdot 2 + 0.5 \cdot 200 = 103$. Token 1: $3 + 0.75 \cdot 3000 + 0.25 \cdot 300 = 2328$. The loop goes expert by expert, not token by token: each expert runs once on all tokens that were sent to it, and expert 1 does not run at all. This is the whole layer; what is left is who decides, and how finely the experts are cut.
+
+# %% [markdown] tags=["beat"]
+# ## Cutting is free
+#
+# The feed-forward block of chapter 01 has a hidden layer of $F$ units. For each unit $u$ there is a row in $W_{gate}$, a row in $W_{up}$ and a column in $W_{down}$, and the units never look at each other:
+#
+# $$\mathrm{FFN}(x) = \sum_{u=1}^{F} W_{down}[:, u]\; \mathrm{silu}(W_{gate}[u] \cdot x)\; (W_{up}[u] \cdot x)$$
+#
+# A sum can be cut anywhere. Here is the dense block of the small model's first layer, 256 units wide, cut into 8 blocks of 32. How large will the difference be?
+
+# %%
+from torch.nn.functional import silu
+
+model = minimoe.load(data_path("nano"), dtype=torch.float32).requires_grad_(False)
+dense = model.model.layers[0].mlp
+x_MD = torch.randn(5, model.config.hidden_size)
+w_gate, w_up, w_down = dense.gate_proj.weight, dense.up_proj.weight, dense.down_proj.weight
+pieces = []
+for u in torch.arange(256).split(32):
+    hidden = silu(x_MD @ w_gate[u].T) * (x_MD @ w_up[u].T)
+    pieces.append(hidden @ w_down[:, u].T)
+error = (dense(x_MD) - sum(pieces)).abs().max()
+print(f"{len(pieces)} pieces; largest output {dense(x_MD).abs().max():.2f}, largest difference {error:.0e}")
+
+# %% [markdown]
+# Rounding. So a wide block *is* a team of narrow ones that always work together. A mixture of experts stores more pieces than it uses and lets each token choose. And because cutting costs nothing, one may cut as finely as one likes: half the width, twice the experts, twice as many chosen, and neither the parameters that are stored nor those that a token meets have changed. DeepSeek calls this **fine-grained segmentation**. What changes is the number of teams. Here is V3's layer, cut more coarsely and more finely:
+
+# %% tags=["nbval-check-output"]
+F, E, K = 2048, 256, 8
+cuts = {k: (F * K // k, E * k // K) for k in (1, 2, 4, 8, 16)}
+for k, (width, experts) in cuts.items():
+    print(f"{experts:4} experts of width {width:6,}, {k:2} a token: {comb(experts, k):.3g} teams")
+
+# %% [markdown]
+# All five rows store the same parameters and cost the same arithmetic, but for the router. The router has one vector of $D$ numbers for each expert, called its **centroid**, and compares a token with all of them: finer cutting makes it larger. A fair dense opponent must be given that, too.
+#
+# ### Exercise: the dense twin
+# ●○○○○ · 5 min · without it no comparison of dense and MoE means anything.
+#
+# How wide is a dense block with as many parameters as a token meets in an MoE layer? The token meets $K$ routed and `shared` shared experts of width $F$ and the router's $E$ centroids (its bias does not count). A block of width $F$ has $3 D F$ parameters, so
+# $3 D \cdot \text{width} = 3 D F\,(K + \text{shared}) + D E$. Return the width as it comes, without rounding.
+# By hand: $F=6$, $E=3$, $K=2$, one shared: $6 \cdot 3 + 1 = 19$.
+
+# %% tags=["exercise"]
+def dense_width(F, E, K, shared):
+    ...  # your code
+
+dense_width = check("03.dense_width", dense_width)
+print(f"V3's layer is as dear as a dense one of width {dense_width(2048, 256, 8, 1):,.0f}")
+
+# %%
+hints("03.dense_width")
+
+# %% [markdown]
+# V3's first three layers are dense, and their width is 18,432: nine times 2,048. DeepSeek gave them their MoE layers' cost.
+#
+# More teams are an argument, not a result. The result in DeepSeek's own comparison, at equal activated parameters and 2 billion in all: loss 1.867 for 16 wide experts of which 2 serve a token, 1.808 for narrow ones with a shared expert, 2.060 for dense (arXiv 2401.06066, table 1). Ours comes at the end.
+
+# %% [markdown] tags=["beat"]
+# ## Scores that do not compete
+#
+# A token's logit for an expert is the product of its hidden state with the expert's centroid. V2 turned the logits into scores with a softmax. V3 takes the sigmoid of each one. Four experts with logits 2, 1, -1, -2; then the last logit rises to 2, because that expert learned something. Which scores change, under either?
+
+# %% tags=["nbval-check-output"]
+for logits_E in (torch.tensor([2.0, 1.0, -1.0, -2.0]), torch.tensor([2.0, 1.0, -1.0, 2.0])):
+    print("softmax", logits_E.softmax(-1).numpy().round(2), "  sigmoid", logits_E.sigmoid().numpy().round(2))
+
+# %% [markdown]
+# Under a softmax all of them: one expert can only rise if others fall, and with 256 experts the average score is 1/256. Under the sigmoid the others stay. Every score is a judgement on its own scale from 0 to 1, and that suits the balancing bias of chapter 00: adding 0.001 means the same for all tokens and experts.
+#
+# But sigmoid scores add up to anything. So V3 divides the chosen ones by their sum and multiplies by a constant $\gamma$, `routed_scaling_factor`, 2.5 in V3:
+#
+# $$g_i = \gamma \cdot \frac{s_i}{\sum_{j\ \text{chosen}} s_j} \qquad s_i = \sigma(x \cdot e_i) \qquad \text{chosen} = \text{the } K \text{ largest } s_i + b_i$$
+#
+# ### Exercise: from logits to gates
+# ●●○○○ · 7 min · chapter 00's function, complete: many tokens, sigmoid, scale.
+#
+# Return the chosen experts' ids and their gates, both `[M, K]`, by the formula above. The order within a row is free.
+# By hand: one token with scores 0.9, 0.8, 0.3, 0.2, no bias, $K = 2$, scale 2.5: experts 0 and 1, gates $2.5 \cdot 0.9 / 1.7 = 1.32$ and $1.18$.
+
+# %% tags=["exercise"]
+def gates(logits_ME, bias_E, K, scale):
+    ...  # your code: return chosen_MK, gates_MK
+
+gates = check("03.gates", gates)
+
+# %%
+hints("03.gates")
+
+# %% [markdown]
+# Why 2.5? The paper does not say. Here is one reason for a factor above 1. The outputs of $K$ unrelated experts, weighted with gates that add up to 1, partly cancel: if each has length 1, their sum has length $\sqrt{\sum_i g_i^2}$, which for equal gates is $1/\sqrt{K}$. To get length 1 back, multiply by its inverse. Draw random logits and take the average, for three models:
+
+# %% tags=["nbval-check-output"]
+for name, m in (("Moonlight", minimoe.MOONLIGHT), ("Kimi-K2", minimoe.KIMI_K2), ("V3", minimoe.V3)):
+    E, K = m.n_routed_experts, m.num_experts_per_tok
+    _, gates_MK = gates(torch.randn(10000, E), torch.zeros(E), K, 1.0)
+    inverse = (1 / gates_MK.pow(2).sum(-1).sqrt()).mean()
+    print(f"{name:9} {K} of {E}: {inverse:.3f}; in its config: {m.routed_scaling_factor}")
+
+# %% [markdown]
+# Moonlight's report gives this calculation for its 2.446 (arXiv 2502.16982), and it gives Kimi-K2's 2.827 as well. V3's 2.5 is something else; we know of no source that says what.
+
+# %% [markdown] tags=["beat"]
+# ## Groups: a limit for the network
+#
+# V3 was trained with its experts spread over 8 machines, 32 of each layer's experts on each. A token's hidden state must travel to every machine on which one of its experts lives, and the cables between machines are the slowest part. Suppose the 8 experts fall anywhere:
+
+# %%
+team = torch.rand(20000, 256).topk(8).indices  # 20,000 random teams
+machines_M = torch.tensor([len(set(row)) for row in (team // 32).tolist()])
+guess("03.machines", "How many of the 8 machines does a random team of 8 experts reach, on average?",
+      machines_M.float().mean().item(), unit="machines")
+
+# %% [markdown]
+# V3 allows 4. A token first picks 4 of the 8 groups and then its 8 experts inside these. Its groups are picked by the same biased scores: a group's score is the **sum of its two best** experts' (two, because 8 experts over 4 groups are two a group).
+#
+# $$\text{score}_g = \text{the sum of the two largest } s_i + b_i \text{ in group } g$$
+#
+# V2 took the best expert alone. Take two groups of two experts, scores 0.9 and 0.1 in the first, 0.6 and 0.5 in the second; one group may be kept, and $K = 2$. V2's rule keeps the first group for its star, and the token gets 0.9 and 0.1. V3's keeps the second: 0.6 and 0.5.
+#
+# The limit costs teams. Of the random ones, this share reaches four machines or fewer:
+
+# %%
+guess("03.inside", "Which share of all teams of 8 is left when only four machines may be reached?",
+      (machines_M <= 4).float().mean().item() * 100, unit="%", tolerance=0.15)
+
+# %% [markdown]
+# ### Exercise: choose inside the best groups
+# ●●●○○ · 10 min · two of this function's wrong versions were released by others, and one of them works until a bias turns negative.
+#
+# `biased_ME` holds scores plus bias. Group $g$ is the $g$-th run of $E/\text{groups}$ neighbouring experts. Keep the `keep` groups whose two best experts have the largest sum, exclude all other experts, and return the ids of the $K$ best that are left, `[M, K]`. Formula: $\text{score}_g$ above.
+# By hand: `[0.9, 0.1, 0.6, 0.5]` in 2 groups, keep 1, $K=2$: experts 2 and 3.
+
+# %% tags=["exercise"]
+def choose_in_groups(biased_ME, groups, keep, K):
+    ...  # your code: return chosen_MK
+
+choose_in_groups = check("03.choose_in_groups", choose_in_groups)
+
+# %%
+hints("03.choose_in_groups")
+
+# %% [markdown]
+# ### Break it: a mask of zeros
+#
+# How does one exclude an expert? An older version of `transformers` set its score to 0.0. Scores are sigmoids, above 0, so that seemed low enough. But what is masked are the *biased* scores, and nothing keeps those above 0. Here are the biases of the small model's layer 1:
+
+# %%
+from minimoe.model.router import allowed_experts
+from minimoe.tokenizer import Tokenizer
+from minimoe.training import evaluate, load_corpus
+from minimoe.training.data import encode_documents, pack
+
+tokenizer = Tokenizer.load(data_path("nano"))
+entries = load_corpus(data_path("wordnet")).validation
+rows_BT = pack(encode_documents(tokenizer, entries), 128)[:32]  # held-out dictionary entries
+routing = model(rows_BT, mtp=False).routing[1]
+print("lowest bias {:.2f}, highest {:.2f}".format(*routing.bias_E.aminmax()))
+print("lowest biased score", round((routing.scores_ME + routing.bias_E).min().item(), 2))
+
+# %% [markdown]
+# All 16 have drifted upwards together. Nothing holds their sum: the rule that moves them asks only whether an expert had more or fewer tokens than the mean. They might as well have drifted down. Lower all of them by the same amount, which changes no order and so must change no choice. With a mask of zeros, which share of the choices falls on an excluded expert once all are lowered by 1?
+
+# %%
+biased_ME = routing.scores_ME + routing.bias_E
+allowed_ME = allowed_experts(biased_ME, model.config)
+
+
+def outside(lowered, mask):
+    chosen_MK = (biased_ME - lowered).masked_fill(~allowed_ME, mask).topk(4, dim=-1).indices
+    return (~allowed_ME.gather(1, chosen_MK)).float().mean().item() * 100
+
+
+guess("03.zeros", "Share of choices outside the kept groups, all biases lowered by 1?", outside(1.0, 0.0), unit="%")
+
+# %%
+lowered = [i / 20 for i in range(29)]
+masks = {"0.0": 0.0, "-inf": float("-inf")}
+show(
+    lines({name: (lowered, [outside(by, mask) for by in lowered]) for name, mask in masks.items()},
+          "A mask of 0.0 works until the biases go down", "all biases lowered by", "choices outside (%)"),
+    alt="Masked with -inf the share is zero everywhere. Masked with 0.0 it is zero up to about 0.5, then rises steeply to 100 percent.",
+)
+
+# %% [markdown]
+# No exception, and no wrong result on the day it was written. This is why the check of the exercise has a token with negative scores.
+
+# %% [markdown] tags=["beat"]
+# ## An expert that serves everybody
+#
+# Every token needs some of the same: that a comma follows, that the sentence goes on. If only routed experts exist, each of them has to learn it. DeepSeekMoE takes one expert (V2: two) out of the competition: it serves every token, without a gate. The hope is that the **shared expert** keeps what is common, so that the routed ones may differ.
+#
+# Is it so in a trained model? DeepSeek removed the shared expert from a trained model and let each token have one more routed expert instead, so that the cost stayed the same. Loss: 1.808 before, 2.414 after (arXiv 2401.06066, section 4.5). Do the same to the small model. And compare: what does it lose without one of its routed experts, or without all?
+
+# %%
+from copy import deepcopy
+from dataclasses import replace
+
+
+def loss_after(change):
+    changed = deepcopy(model)
+    for layer in changed.model.layers[1:3]:
+        change(layer.mlp)
+    return evaluate(changed, rows_BT)
+
+
+def no_shared(moe):
+    moe.shared_experts.down_proj.weight.zero_()
+
+
+def fifth_instead(moe):
+    no_shared(moe)
+    moe.gate.config = replace(model.config, num_experts_per_tok=5)
+
+
+def without(*experts):
+    return lambda moe: [moe.experts[e].down_proj.weight.zero_() for e in experts]
+
+
+# %%
+before = evaluate(model, rows_BT)
+lost = {
+    "the shared expert": loss_after(no_shared) - before,
+    "the shared one, a 5th instead": loss_after(fifth_instead) - before,
+    "one routed expert (mean of 16)": sum(loss_after(without(e)) for e in range(16)) / 16 - before,
+    "all routed experts": loss_after(without(*range(16))) - before,
+}
+print(f"loss before: {before:.3f} nats a token")
+show(
+    bars(lost, "The shared expert matters more than any one routed expert", "loss added by removing it (nats a token)", form="{:.3f}"),
+    alt="Four bars: all routed experts about 0.18; the shared one about 0.03, slightly more with a fifth routed one in its place; one routed expert about 0.004.",
+)
+
+# %% [markdown]
+# It serves four times as many tokens as a routed expert, and its loss costs about seven times as much. A fifth expert does not help: the gates still add up to 2.5, and nobody has learned what was lost. So the direction is the paper's. The size is not: 0.04 here, 0.61 there. Our model is small and was trained for two minutes; and removing what a model was trained with is not the same as training without it. That experiment comes below.
+
+# %% [markdown] tags=["beat"]
+# ## Dispatch
+#
+# The loop by hand asked for each expert "who was sent here?" and looked through all assignments to find out. With 256 experts that is 256 searches. The faster way sorts the assignments by expert, once; afterwards each expert's tokens lie side by side. Our two tokens again:
+
+# %% tags=["nbval-check-output"]
+chosen_MK = torch.tensor([[0, 2], [3, 2]])
+order_A = chosen_MK.flatten().argsort(stable=True)  # assignments, sorted by expert
+print("experts:", chosen_MK.flatten()[order_A].tolist())
+print("tokens: ", (order_A // chosen_MK.shape[1]).tolist())
+print("ends:   ", chosen_MK.flatten().bincount(minlength=4).cumsum(0).tolist())
+
+# %% [markdown]
+# Expert 0 gets token 0, expert 1 the empty stretch from 1 to 1, expert 2 the tokens 0 and 1, expert 3 token 1. `minimoe` calls the two ways `loop` (the definition) and `grouped` (sorted), and a test holds them to be equal. On GPUs the sorted rows travel between machines (**dispatch**, and **combine** on the way back), and all experts of one GPU run in one launch, a grouped matrix product.
+#
+# ### Exercise: the layer
+# ●●●○○ · 10 min · with it you have written all of DeepSeekMoE.
+#
+# $\text{out}_m = \text{shared}(x_m) + \sum_k g_{mk}\, \text{expert}_{\,\text{chosen}[m,k]}(x_m)$, of shape `[M, D]`. `experts` is a list of functions on rows, `shared` one such function. Run each expert only on the tokens that were sent to it; the check counts.
+# By hand: experts $x^2$, $10x^2$, $100x^2$, shared $5x^2$; $x = 1$ sent to experts 0 and 2 with gates 0.5 and 1.5 gives $5 + 0.5 + 150 = 155.5$.
+
+# %% tags=["exercise"]
+def moe_layer(x_MD, experts, shared, chosen_MK, gates_MK):
+    ...  # your code
+
+moe_layer = check("03.moe_layer", moe_layer)
+
+# %%
+hints("03.moe_layer")
+
+# %% [markdown]
+# Put the pieces together: your layer, on the routing of the trained model's own router, against the library's.
+
+# %%
+moe = model.model.layers[1].mlp
+x_MD = torch.randn(50, model.config.hidden_size)
+right_BTD, routing = moe(x_MD[None])
+mine_MD = moe_layer(x_MD, moe.experts, moe.shared_experts, routing.chosen_MK, routing.gates_MK)
+print(f"largest output {right_BTD.abs().max():.2f}, largest difference {(right_BTD[0] - mine_MD).abs().max():.0e}")
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# Does a word have its team, or does a *place in a sentence* have it? The text below says "animal" and "that" several times. Compare the columns of one word: do their coloured squares stand in the same rows?
+#
+# **Try first:** stay on layer 1, then move to layer 2. Then write a word of your own five times.
+
+# %% tags=["play"]
+from minimoe_widgets import RoutingExplorer
+
+text = "a small animal that eats a large animal that eats a plant that grows on an animal"
+explorer = RoutingExplorer(model, tokenizer, text=text, layer=1)
+show(explorer, alt=explorer.alt_text())
+
+# %% [markdown]
+# One sentence is an anecdote. Count it on the held-out entries: of the four experts of a token, how many does another occurrence of the same token have, and how many a different token?
+
+# %%
+out = model(rows_BT, mtp=False)
+ids_M = rows_BT.flatten()
+one, two = torch.randint(len(ids_M), (2, 400_000))  # random pairs of positions
+for layer in (1, 2):
+    chosen_MK = out.routing[layer].chosen_MK
+    shared_experts = (chosen_MK[one][:, :, None] == chosen_MK[two][:, None]).sum((1, 2)).float()
+    alike = (ids_M[one] == ids_M[two]) & (one != two)
+    print(f"layer {layer}: same token {shared_experts[alike].mean():.2f} of 4, different tokens {shared_experts[~alike].mean():.2f}")
+
+# %% [markdown]
+# In layer 1 the word decides most of it; in layer 2, after more attention, the context has more to say. What a team *means* is the question of chapter 08.
+#
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real", "nbval-check-output"]
+def facts(m):
+    E, K, s, F = m.n_routed_experts, m.num_experts_per_tok, m.n_shared_experts, m.moe_intermediate_size
+    dense = f"{m.intermediate_size:,} / {(K + s) * F:,}"
+    teams = f"{comb(E, K):.3g}"
+    return f"{E} + {s}", K, F, dense, f"{m.n_group}, {m.topk_group}", m.routed_scaling_factor, teams, f"{K / E:.1%}"
+
+
+what = (
+    "routed + shared experts; chosen; width of one; dense layer's width / width that a token meets; "
+    "groups, kept; scaling factor; teams without the group limit; share of routed experts used"
+).split("; ")
+source = ["arXiv 2412.19437 section 4.2"] * 3 + ["computed"] + ["arXiv 2412.19437 section 4.2"] * 2 + ["computed"] * 2
+compare_table(zip(what, facts(model.config), facts(minimoe.V3), source), ours="nano")
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# RESULTS-TO-COME
+
+# %% tags=["when-it-pays"]
+ladder = {
+    "dense, 240 wide": "dense",
+    "7 experts of 120, 2 a token": "coarse",
+    "17 experts of 48, 5 a token": "no_shared",
+    "16 + 1 shared, 4 + 1 a token": "no_groups",
+    "the same in 4 groups, keep 2": "reference",
+}
+for label, variant in ladder.items():
+    r = curves.runs(variant)[0]
+    print(f"{label:30} {r['parameters']:>9,} parameters, {r['activated']:,} a token, {r['train_flops_per_token'] / 1e6:.2f} MFLOPs")
+
+# %% [markdown]
+# ### What do more experts cost?
+
+# %% tags=["when-it-pays"]
+from minimoe.model.layers import MLP
+from minimoe.model.moe import MoE, loop
+from minimoe_course.measure import cpu_us
+
+x_BTD = torch.randn(1, 1024, 96)
+
+
+def training_pass(layer):
+    def step():
+        out = layer(x_BTD)
+        (out[0] if isinstance(out, tuple) else out).sum().backward()
+
+    return step
+
+
+def layer_of(experts, dispatch=None):
+    layer = MoE(replace(minimoe.NANO, n_routed_experts=experts))
+    torch.nn.init.normal_(layer.gate.weight, std=0.1)
+    layer.dispatch = dispatch or layer.dispatch
+    return layer
+
+
+sizes, times = [8, 16, 32, 64, 128], {"dense twin": [], "grouped": [], "loop": []}
+calls = {("dense twin", E): training_pass(MLP(96, round(dense_width(48, E, 4, 1)))) for E in sizes}
+calls |= {("grouped", E): training_pass(layer_of(E)) for E in sizes}
+calls |= {("loop", E): training_pass(layer_of(E, loop)) for E in sizes}
+for (name, E), (low, median, high) in cpu_us(calls, rounds=7).items():
+    times[name].append(median / 1000)
+show(
+    lines({name: (sizes, t) for name, t in times.items()}, "More experts, same arithmetic, more time",
+          "routed experts, 4 chosen", "CPU time of one training pass (ms)", grey=["dense twin"], log="x"),
+    alt="Three lines over 8 to 128 experts. The dense twin is lowest and nearly flat; grouped lies above it and rises; the loop lies highest.",
+)
+
+# %% [markdown]
+# ### Exercise: how many machines?
+# ●●○○○ · 7 min · it says what the group limit saves.
+
+# %% tags=["exercise"]
+def groups_visited(E, K, groups):
+    ...  # your code
+
+groups_visited = check("03.groups_visited", groups_visited)
+
+# %%
+hints("03.groups_visited")
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# TO COME
+#
+# <details><summary>Answer</summary>
+#
+# x
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - one
+# - two
+# - three
+#
+# ## Sources
+# DeepSeekMoE, arXiv 2401.06066
+#
+# ## Next
+# Chapter 04
