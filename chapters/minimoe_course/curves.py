@@ -123,7 +123,7 @@ def band_figure(
 def table(variants: Mapping[str, str], names: Mapping[str, str], reference: str | None = None) -> Table:
     """A row for each {label: variant}, a column for each {heading: number}: median and range over the seeds.
 
-    With a `reference` variant each row ends in the paired difference from it in the first number, mean and 95% interval.
+    With a `reference` variant each row ends in the paired difference from it in the first number: mean, 95% interval.
     """
     first, rows = next(iter(names.values())), []
     for label, variant in variants.items():

@@ -58,7 +58,7 @@ def read_state(folder) -> dict | None:
     try:
         state = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not the state of a run: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} is not the state of a run: {str(error).split(chr(10))[0] or type(error).__name__}") from error
     if not isinstance(state, dict) or "run" not in state:
         raise ValueError(f"{path} is not the state of a run: it holds no description of one")
     return state
