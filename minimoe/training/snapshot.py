@@ -58,7 +58,8 @@ def read_state(folder) -> dict | None:
     try:
         state = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not the state of a run: {str(error).split(chr(10))[0] or type(error).__name__}") from error
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is not the state of a run: {reason}") from error
     if not isinstance(state, dict) or "run" not in state:
         raise ValueError(f"{path} is not the state of a run: it holds no description of one")
     return state
