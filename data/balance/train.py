@@ -2,11 +2,13 @@
 
     python data/balance/train.py                 # the three models, seed 0; at most 120 CPU-seconds, one thread
     python data/balance/train.py --band          # the same three with seeds 0 to 4, curves only; about ten minutes
+    python data/balance/train.py --switch        # one run that is left alone for half its steps, then balanced
     python data/balance/train.py --out FOLDER --steps 20
 
 The three runs have the same initial weights and the same batches; only `Settings.balance` differs. Written are, for
 each, the official layout in bfloat16, `tokenizer.json` and the numbers of every step (`history.jsonl`), and one
-`receipt.json` for all: what was run where, and what came out. `--band` writes `band.json`: the spread over five seeds.
+`receipt.json` for all: what was run where, and what came out. `--band` writes `band.json`, the spread over five seeds;
+`--switch` writes `switched.jsonl`, step by step with the load of every expert, which BalanceExplorer opens with.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import torch
 import minimoe
 from minimoe.model.router import max_violation
 from minimoe.tokenizer import Tokenizer
-from minimoe.training import Batches, Settings, evaluate, load_corpus, train
+from minimoe.training import Batches, Settings, Trainer, evaluate, load_corpus, train
 from minimoe.training.data import encode_documents, pack
 
 HERE = Path(__file__).parent
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--band", action="store_true", help="five seeds, curves only")
+    parser.add_argument("--switch", action="store_true", help="one recorded run for the explorer")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     corpus = load_corpus(HERE.parent / "wordnet")
@@ -70,6 +73,10 @@ def main() -> None:
         runs = {mode: [run(mode, seed, arguments.steps, documents, validation)[1] for seed in SEEDS] for mode in MODES}
         record = {"command": "python data/balance/train.py --band"} | facts | {"seeds": SEEDS, "modes": band(runs)}
         write(arguments.out / "band.json", record)
+        return
+    if arguments.switch:
+        lines = [json.dumps(record) for record in switched(documents)]
+        (arguments.out / "switched.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         return
     record = {"command": "python data/balance/train.py"} | facts | {"seed": SEEDS[0], "modes": {}}
     for mode in MODES:
@@ -91,6 +98,21 @@ def run(mode: str, seed: int, steps: int, documents, validation):
     settings = Settings(steps=steps, balance=mode, evaluate_every=max(1, steps // 3), **SETTINGS)
     batches = Batches(documents, SEQUENCES, ROW_TOKENS, seed)
     return model, train(model, batches, settings, validation, label=f"{mode}, seed {seed}")
+
+
+def switched(documents, half: int = 80) -> list[dict]:
+    """The records of a run at a constant rate: `half` steps without balancing, then as many with the bias rule."""
+    alone = Settings(steps=2 * half, warmup=0.05, hold=1.0, bias_until=1.0, balance="none", **SETTINGS)
+    trainer = Trainer(minimoe.Transformer(CONFIG, seed=0), Batches(documents, SEQUENCES, ROW_TOKENS, 0), alone)
+    kept, marks = ("step", "next_token", "maxvio_by_layer", "load"), {1: "no balancing", half + 1: "loss-free, γ 0.01"}
+    records = []
+    for step in range(1, 2 * half + 1):
+        if step == half + 1:
+            trainer.settings = alone.changed(balance="loss_free")
+        made = trainer.step()
+        record = {name: made[name] for name in kept} | ({"mark": marks[step]} if step in marks else {})
+        records.append(record | {"next_token": round(made["next_token"], 4)})
+    return records
 
 
 def measure(folder: Path, validation, history) -> dict:
