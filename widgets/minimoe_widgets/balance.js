@@ -1,7 +1,7 @@
 // A training run on one canvas: experts x steps as colours, MaxVio and the loss below, marks where a setting changed.
 // Draws one `frame` (see balance_canvas.py) and computes nothing but pixels. No network, no library.
 
-const LEFT = 58, RIGHT = 64, MARKS = 34, PLOT = 92, SPACE = 18, FOOT = 34;
+const LEFT = 58, RIGHT = 64, MARKS = 34, PLOT = 84, SPACE = 18, FOOT = 34;
 const BLUE = "#0072B2", SKY = "#56B4E9", GREY = "#8A8A8A", ORANGE = "#D55E00";
 
 const STYLE = `
@@ -21,7 +21,7 @@ function unpack(frame) {
 }
 
 function measure(view, width) {
-  const cell = clamp(Math.floor(260 / view.experts), 2, 16), mapWidth = Math.max(width - LEFT - RIGHT, 80);
+  const cell = clamp(Math.floor(190 / view.experts), 2, 12), mapWidth = Math.max(width - LEFT - RIGHT, 80);
   const mapHeight = cell * view.experts, column = mapWidth / Math.max(view.room, 1);
   const maxvioTop = MARKS + mapHeight + SPACE, lossTop = maxvioTop + PLOT + SPACE;
   return { width, cell, mapWidth, mapHeight, column, maxvioTop, lossTop, height: lossTop + PLOT + FOOT };

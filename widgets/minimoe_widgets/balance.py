@@ -93,7 +93,8 @@ class BalanceExplorer(widgets.VBox):
             description="Reset", icon="undo", layout=button, tooltip="Begin anew with an untrained model"
         )
         self.balance = widgets.ToggleButtons(options=BALANCE, value=settings.balance, description="Balancing")
-        self.balance.style.button_width = "auto"
+        self.balance.style.button_width = self.balance.style.description_width = "auto"
+        self.balance.layout.width = "auto"
         self.gamma = _slider("γ (bias step)", [(f"{x:g}", x) for x in GAMMAS], settings.bias_gamma)
         self.alpha = _slider("α (weight)", [(f"{x:g}", x) for x in ALPHAS], settings.aux_alpha)
         self.layer = _slider("Layer", [(self._layer_name(n).lower().replace("mtp", "MTP"), n) for n in layers], layer)
