@@ -134,6 +134,7 @@ FIM = Exercise(
         "    return [document[0], begin, *pre, hole, *suf, end, *mid, document[-1]]\n"
     ),
     source=rearrange,
+    canonical=list,
     differs="It takes the three parts, because the library cuts between characters and tokenises each part on its own.",
 )  # fmt: skip
 
