@@ -1,0 +1,622 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 04 Balancing without a balancing loss
+#
+# By the end you have watched a router collapse onto a few experts, balanced it in two ways, and can say what each way costs.
+#
+# 45 minutes. Prerequisites: chapter 03 (experts, router, gates, top K).
+#
+# You will be able to
+# - measure imbalance with one number, and turn that number into lost time
+# - write V3's balancing rule in one line, choose its step, and say why it leaves the loss alone
+# - recognise eight mistakes in balancing code, none of which raises an error
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe_course import *
+
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 256 experts, and nobody says "take turns"
+#
+# Every routed layer of DeepSeek-V3 has 256 experts, spread over 64 GPUs in training. A token is served by 8 of them: those whose scores are highest. Nothing in the next-token loss says that all 256 must be used.
+#
+# What does a router do that is left alone? And if somebody must step in: how, without spoiling what the model learns?
+
+# %% [markdown] tags=["by-hand"]
+# ## Two tokens by hand
+#
+# Two tokens, four experts, two of them serve each token. Both tokens like expert 0 best, and expert 0 is overworked. So we push it down by 0.4: a **bias** of -0.4 is added to its score when the experts are *chosen*. The gates are made as before, from the scores without the bias, divided by their sum.
+#
+# Which two experts serve each token now, and with which gates? Write it down for both tokens before you read on.
+
+# %% tags=["by-hand", "nbval-check-output"]
+scores_ME = torch.tensor([[0.9, 0.8, 0.6, 0.2], [0.9, 0.3, 0.2, 0.1]])
+for bias_E in (torch.zeros(4), torch.tensor([-0.4, 0.0, 0.0, 0.0])):
+    chosen_MK = (scores_ME + bias_E).topk(2).indices  # the bias takes part here,
+    gates_MK = scores_ME.gather(1, chosen_MK)  # and not here
+    gates_MK = gates_MK / gates_MK.sum(1, keepdim=True)
+    print(f"bias of expert 0: {bias_E[0]:.1f}   tokens per expert: {chosen_MK.flatten().bincount(minlength=4).tolist()}")
+    for token, (experts, gates) in enumerate(zip(chosen_MK.tolist(), gates_MK)):
+        print(f"  token {token}: experts {experts}, gates {[round(g.item(), 2) for g in gates]}")
+
+# %% [markdown]
+# Token 0 has a good second choice, and moves on to experts 1 and 2. Token 1 has none: even at 0.9 - 0.4 expert 0 is its best, and it stays, with the same gate as before, 0.75. The bias moved work to where it was nearly as welcome, and changed nothing about how much an answer counts.
+#
+# That is the whole of V3's method but for one thing: who sets the bias? First, what happens without it.
+
+# %% [markdown] tags=["beat"]
+# ## Left alone
+#
+# A small model of the course's kind: 16 experts in three layers, 4 serve a token. So an expert serves 25% of all tokens on average. It trains for 60 steps on dictionary entries, with nothing that balances.
+
+# %%
+from minimoe.tokenizer import Tokenizer
+from minimoe.training import Batches, Settings, load_corpus, train
+from minimoe.training.data import encode_documents, pack
+
+small = minimoe.ModelConfig.from_json(data_path("balance") / "none" / "config.json")
+tokenizer = Tokenizer.load(data_path("balance") / "none")
+corpus = load_corpus(data_path("wordnet"))
+documents = encode_documents(tokenizer, corpus.train)
+
+
+def live(on_step=None, label="training", **settings):
+    """60 steps from the same start, on the same batches."""
+    model, batches = minimoe.Transformer(small, seed=0), Batches(documents, 8, 128, seed=0)
+    return train(model, batches, Settings(steps=60, **settings), on_step=on_step, label=label)
+
+
+alone = live(balance="none", label="no balancing")
+
+# %%
+def busiest_share(history, layer):
+    """The share of all tokens that the busiest expert serves, over the last ten steps."""
+    load_E = torch.tensor([r["load"][layer] for r in history.records[-10:]]).sum(0)
+    return (load_E.max() * small.num_experts_per_tok / load_E.sum()).item()
+
+
+worst = max(("1", "2", "3"), key=lambda layer: busiest_share(alone, layer))
+guess(
+    "04.busiest",
+    "16 experts, 4 a token. After 60 steps without balancing, what share of all tokens does the busiest expert serve?",
+    busiest_share(alone, worst) * 100,
+    unit="%",
+)
+
+# %%
+def load_over_time(history, layer):
+    """Each expert's load in every step, as a multiple of the mean; the busiest at the end stands on top."""
+    load_SE = torch.tensor([r["load"][layer] for r in history.records]).float()
+    relative_ES = (load_SE / load_SE.mean(1, keepdim=True)).T
+    return relative_ES[relative_ES[:, -10:].mean(1).argsort(descending=True)]
+
+
+show(
+    heatmap(load_over_time(alone, worst), "Left alone, one expert soon serves nearly every token",
+            "step", "expert (busiest on top)", unit="load / mean load"),
+    alt="A heat map of 16 experts over 60 steps. It is even for the first three steps; from then on the top row is bright and most others are dark.",
+)
+
+# %% [markdown]
+# An expert that is chosen gets gradients and becomes useful, so it is chosen more; one that is not chosen learns nothing. This is **routing collapse**. An expert that serves every token is no specialist: it is a shared expert that nobody asked for.
+#
+# One number for it is **MaxVio**, the *maximal violation* of balance (arXiv 2408.15664):
+#
+# $$\text{MaxVio} = \frac{\max_i \text{load}_i - \overline{\text{load}}}{\overline{\text{load}}}$$
+#
+# The **load** of an expert is the number of tokens that it serves, and the bar is the mean over the experts. Perfect balance gives 0. The worst case is an expert that serves all $M$ tokens where the mean is $M K / E$: then MaxVio is $E/K - 1$, here 3, in V3 31.
+#
+# ### Exercise: MaxVio
+# ●○○○○ · 3 min · the one number that every training log of an MoE should have.
+#
+# Write $(\max - \text{mean}) / \text{mean}$ for a tensor of whole numbers `load_E` (torch takes means of floats only: `load_E.float()`). By hand: loads of 10, 30, 20, 40 have the mean 25, and the busiest is 60% above it: 0.6.
+
+# %% tags=["exercise"]
+def max_violation(load_E):
+    ...  # your code
+
+max_violation = check("04.max_violation", max_violation)
+
+# %%
+hints("04.max_violation")
+
+# %% [markdown]
+# ### What imbalance costs
+#
+# On one processor, hardly anything: the same multiplications are done, for other experts. But large models put the experts of a layer on different devices (**expert parallelism**). Each token travels to its experts, and the layer is finished when the *busiest* device is. All others wait.
+#
+# ### Exercise: lost time
+# ●●○○○ · 6 min · it turns MaxVio into money.
+#
+# $E$ experts lie on `devices` devices, neighbours together: with 16 experts on 4 devices, experts 0 to 3 on the first. A device works as long as the sum of its experts' loads, the layer takes as long as its busiest device. Which share of all device time is spent waiting? $\;1 - \text{mean} / \max$, over the devices.
+# By hand: loads 10, 30, 20, 20 on two devices: 40 and 40, nobody waits. Loads 10, 30, 20, 40 on four devices: the mean is 25, the layer takes 40, and $1 - 25/40 = 0.375$ of the time is lost.
+
+# %% tags=["exercise"]
+def idle_share(load_E, devices):
+    ...  # your code
+
+idle_share = check("04.idle_share", idle_share)
+
+# %%
+hints("04.idle_share")
+
+# %% [markdown] tags=["beat"]
+# ## The old cure: an auxiliary loss
+#
+# Before V3, balance was put into the loss. For one layer and one batch of $M$ tokens,
+#
+# $$L_{\text{aux}} = \alpha \sum_{i=1}^{E} f_i\, P_i \qquad f_i = \frac{E}{K M}\,\text{load}_i \qquad P_i = \frac{1}{M} \sum_{m} \frac{s_{m,i}}{\sum_j s_{m,j}}$$
+#
+# $f_i$ is the expert's load, scaled so that balance gives 1. $P_i$ is its share of the scores. Counting has no gradient, so $f_i$ is a constant: the gradient pushes down the scores of an expert in proportion to how busy it is. $\alpha$ says how hard.
+#
+# The scores are made from hidden states, and these by all layers below. So the push does not stop at the router. It asks attention, embeddings and experts, too, to make tokens such that they spread evenly, which is not what predicts the next word. DeepSeek calls this **interference gradients**. How large are they? We load a model that was trained for 300 steps without balancing (`data/balance`, with two siblings to which we come), take one batch, and compare the two gradients.
+
+# %%
+from minimoe.training.balance import batch_balance_loss
+
+trained = {mode: minimoe.load(data_path("balance") / mode, dtype=torch.float32) for mode in ("none", "aux", "loss_free")}
+batch_BT = Batches(documents, 8, 128, seed=1).take()
+model = trained["none"]
+out = model(batch_BT, labels=batch_BT)
+auxiliary = sum(batch_balance_loss(r.scores_ME, r.chosen_MK) for r in out.routing.values())
+routers = {name: p for name, p in model.named_parameters() if name.endswith("mlp.gate.weight")}
+others = {name: p for name, p in model.named_parameters() if name not in routers}
+
+
+def gradient(loss, parameters):
+    """One long vector; parameters that the loss does not reach count as zero."""
+    parts = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts])
+
+
+print("size of the auxiliary gradient, as a share of the language model's")
+for what, parameters in {"routers": routers, "all else": others}.items():
+    ours, theirs = gradient(out.losses["next_token"], parameters), gradient(auxiliary, parameters)
+    shares = ", ".join(f"{a * theirs.norm() / ours.norm():.1%} at alpha {a}" for a in (0.001, 0.01, 0.1))
+    print(f"  {what:8} {shares}; cosine {torch.cosine_similarity(ours, theirs, dim=0):+.2f}")
+
+# %% [markdown]
+# The two pull in nearly unrelated directions (a cosine of 1 would be agreement, -1 opposition). At $\alpha = 0.1$ the routers of this collapsed model hear the balancing five times louder than the language, and a third of that noise reaches all other weights. At 0.001 the push is faint, and may be too faint to balance. One number has to be strong enough for balance and weak enough for the loss. Whether there is such a number is measured two sections down.
+#
+# ### Break it: two silent mistakes
+#
+# *Computed and never added.* It happened in minimind (issue 140), whose author noticed halfway through a training run. With `aux_alpha=0` the loss is computed and logged in every step, and times zero. What does MaxVio do in the first 20 steps?
+
+# %%
+logged = live(balance="aux", aux_alpha=0.0, on_step=lambda record: record["step"] < 20, label=None)
+print("auxiliary loss in the log, steps 1, 10, 20: ", [round(logged["aux"][i], 2) for i in (0, 9, 19)], " perfect balance: 3.00")
+print("MaxVio in the same steps:", [round(logged["maxvio"][i], 2) for i in (0, 9, 19)])
+print("MaxVio of all 20 steps equal to the run without balancing:", logged["maxvio"] == alone["maxvio"][:20])
+
+# %% [markdown]
+# The log even looks lively. It has three layers, each of which would give 1 at perfect balance; with scores that lie close together, a collapsed layer gives little more than 1. Do not judge balance by the size of this loss. Look at MaxVio.
+#
+# *Wrongly normalised* (minimind issue 797). Leave out $E/K$ in $f$, and the same $\alpha$ means something else in every model:
+
+# %% tags=["nbval-check-output"]
+for name, config in {"small model here": small, "Moonlight": minimoe.MOONLIGHT, "DeepSeek-V3": minimoe.V3}.items():
+    E, K = config.n_routed_experts, config.num_experts_per_tok
+    print(f"{name:17} E = {E:3}, K = {K}: at perfect balance 1 becomes K/E = {K / E:.3f}, without the K alone {K}")
+
+# %% [markdown]
+# In V3 the loss would be 32 times weaker than written in the config, and nothing would say so.
+
+# %% [markdown] tags=["beat"]
+# ## The bias rule
+#
+# Now the bias. After every step, look at each expert's load in that step:
+#
+# $$b_i \leftarrow b_i + \gamma\, \mathrm{sign}\big(\overline{\text{load}} - \text{load}_i\big)$$
+#
+# Busy experts go down by $\gamma$, idle ones up by $\gamma$, one at exactly the mean stays. There is no gradient: the bias is not a parameter but a **buffer**, a tensor that is stored with the model and that no optimizer touches. In the checkpoints it is called `e_score_correction_bias`.
+#
+# ### Exercise: a balanced step
+# ●●●○○ · 10 min · the line that replaced the auxiliary loss, and the mistake that vLLM and transformers both shipped.
+#
+# One layer, one step, no groups. Choose the $K$ best of score plus bias; make the gates from the scores of the chosen, divided by their sum (`scores_ME` has a row per token); count the load; return the gates and the *moved* bias: $b + \gamma\, \mathrm{sign}(\text{mean} - \text{load})$. Result: `gates_MK, bias_E`.
+# By hand, the two tokens above, $b = (-0.4, 0, 0, 0)$, $\gamma = 0.1$: gates (0.57, 0.43) and (0.75, 0.25); loads 1, 2, 1, 0, mean 1; new bias $(-0.4, -0.1, 0, 0.1)$.
+
+# %% tags=["exercise"]
+def balanced_step(scores_ME, bias_E, top_k, gamma):
+    ...  # your code: return gates_MK, bias_E
+
+balanced_step = check("04.balanced_step", balanced_step)
+
+# %%
+hints("04.balanced_step")
+
+# %% [markdown]
+# The same 60 steps again, from the same weights, on the same batches, with the rule at $\gamma = 0.01$.
+
+# %%
+balanced = live(balance="loss_free", bias_gamma=0.01, label="bias rule")
+steps = range(1, 61)
+show(
+    lines({"no balancing": (steps, alone["maxvio"]), "bias rule": (steps, balanced["maxvio"])},
+          "The bias rule balances within a few dozen steps", "step", "MaxVio of the worst layer", grey=["no balancing"]),
+    alt="Two curves over 60 steps. Without balancing MaxVio climbs towards 3, its largest possible value; with the bias rule it falls below 0.5.",
+)
+
+# %%
+last = {name: sum(h["next_token"][-10:]) / 10 for name, h in {"no balancing": alone, "bias rule": balanced}.items()}
+print("next-token loss, mean of the last ten steps:", ", ".join(f"{name} {loss:.3f}" for name, loss in last.items()))
+print("a bias that is never updated is the first curve: `topk_method: noaux_tc` in a config balances nothing by itself")
+
+# %% [markdown]
+# The last line is a mistake of its own: inference code has the bias and no rule that moves it, and training code was made from it (MaxText issue 2494).
+#
+# ### How large a step?
+#
+# V3 takes $\gamma = 0.001$; the run above took 0.01. To see why, strip the model away. A crowd of 1,024 fresh tokens comes in every step; their scores are random, but expert 0 is everybody's favourite and expert 15 nobody's, by fixed amounts. The router never learns. Only the bias moves.
+
+# %%
+from minimoe.training.balance import bias_step
+
+popular_E = torch.linspace(1.5, -1.5, 16)
+
+
+def crowd(move, steps=300, join=torch.add, pads=0, count_pads=False):
+    """MaxVio of the real tokens in every step, and the last bias. The last `pads` rows are padding, all alike."""
+    draw, bias_E, maxvio = torch.Generator().manual_seed(0), torch.zeros(16), []
+    for _ in range(steps):
+        scores_ME = torch.sigmoid(popular_E + torch.randn(1024, 16, generator=draw))
+        scores_ME[1024 - pads :] = torch.sigmoid(popular_E).flip(0)
+        chosen_MK = join(scores_ME, bias_E).topk(4).indices
+        load_E = chosen_MK[: 1024 - pads].flatten().bincount(minlength=16)
+        maxvio.append(max_violation(load_E))
+        bias_E = bias_E + move(chosen_MK.flatten().bincount(minlength=16) if count_pads else load_E)
+    return maxvio, bias_E
+
+# %%
+guess("04.steps", "Expert 15 needs a bias about 0.6 above that of expert 0. How many steps of 0.001, up for one and down for the other?", 300, unit="steps")
+
+# %%
+gammas = (0.0001, 0.001, 0.01, 0.1)
+runs = {gamma: crowd(lambda load_E: bias_step(load_E, gamma)) for gamma in gammas}
+show(
+    lines({f"γ = {gamma}": (range(300), run[0]) for gamma, run in runs.items()},
+          "Too small arrives late, too large never settles", "step", "MaxVio"),
+    alt="Four curves over 300 steps. Steps of 0.0001 stay near 1.7; 0.001 falls slowly and arrives at the end; 0.01 arrives within 50 steps; 0.1 falls at once and then jitters around 0.8.",
+)
+
+# %% [markdown]
+# With $\gamma = 0.1$ every expert is thrown past the mean and back at each step: the scores that compete for a token often differ by less than that. With 0.0001 the run is over before the bias has arrived. V3 makes hundreds of thousands of steps and can afford 0.001; a run of a few hundred needs 0.01. And when training ends, the jitter should end, too: V3 sets $\gamma$ to 0 for the last 500 billion of 14.8 trillion tokens.
+#
+# Even the best curve does not reach 0. With 1,024 tokens an expert expects 256 visits, and chance alone lifts the luckiest of 16 by some 10%. MaxVio on small batches has a floor; compare it only at equal batch size.
+#
+# ### Variants in print
+#
+# - **error**: step by $\gamma\, e_i$ with $e_i = \overline{\text{load}} - \text{load}_i$, here divided by the mean load. Small errors, small steps.
+# - **multiplicative**: choose by $s_i (1 + b_i)$.
+# - **centred** (Moonlight): step by $\gamma\,(\mathrm{sign}(e_i) - \text{mean of the signs})$. The sum of the biases stays 0.
+#
+# Why care about the sum? If 10 experts are a little below the mean and 6 far above, the sign rule lifts 10 and lowers 6: all biases drift upwards together.
+
+# %%
+rules = {
+    "sign": crowd(lambda load_E: bias_step(load_E, 0.01)),
+    "error": crowd(lambda load_E: bias_step(load_E, 0.01, "error")),
+    "multiplicative": crowd(lambda load_E: bias_step(load_E, 0.01, "multiplicative"), join=lambda s, b: s * (1 + b)),
+    "centred": crowd(lambda load_E: bias_step(load_E, 0.01, "centred")),
+    "sign, γ = 0.1": runs[0.1],
+    "sign, wrong way": crowd(lambda load_E: -bias_step(load_E, 0.01)),
+}
+print("rule              MaxVio, last 50   sum of the biases")
+for name, (maxvio, bias_E) in rules.items():
+    print(f"{name:17} {sum(maxvio[-50:]) / 50:8.2f}          {bias_E.sum():8.2f}")
+
+# %% [markdown]
+# The four rules end at about the same place, as they do in the paper: perplexities from 9.50 to 9.54 for the rules and steps tried there (arXiv 2408.15664, tables 3 and 4). DeepSeek kept the sign.
+#
+# The drift is harmless as long as the bias only chooses: a constant added to all biases changes no order. It explains a puzzle, though. A user who printed the biases of DeepSeek-V3 found values near 5, where no score is above 1, and asked why (ScienceOne-AI/DeepSeek-671B-SFT-Guide issue 16). The course's base model shows the same in small:
+
+# %%
+nano = minimoe.load(data_path("nano"), dtype=torch.float32).requires_grad_(False)
+for layer, router in nano.routers().items():
+    b = router.e_score_correction_bias
+    print(f"base model, layer {layer}: biases from {b.min():+.2f} to {b.max():+.2f}, sum {b.sum():+.2f}")
+
+# %% [markdown]
+# In layer 1 every bias is above zero: there, over the run, experts were below the mean more often than above it.
+#
+# The last row of the table of rules is the rule with its sign flipped. Busy experts are made busier, which is worse than no rule at all (MaxVio 1.7 in this crowd).
+
+# %% [markdown] tags=["beat"]
+# ## What does balance cost? Five seeds
+#
+# Now the question from the auxiliary loss. The same model (NANO: 16 experts, 4 a token, 200 steps) was trained in five ways, and each way with the same five seeds; a seed fixes the initial weights and the order of the data. This takes half an hour and is stored (`data/curves`, one command). First balance:
+
+# %%
+from minimoe_course import curves
+
+ways = {"none": "none", "auxiliary, 0.001": "aux_weak", "auxiliary, 0.01": "aux", "auxiliary, 0.1": "aux_strong", "bias rule": "reference"}
+show(
+    curves.band(ways, "maxvio", "Balance over five seeds: median, lowest, highest", "MaxVio of the worst layer", grey=["none"]),
+    alt="Five bands over 200 steps. Without balancing MaxVio rises to nearly 3; the auxiliary losses lie lower the larger alpha is; the bias rule is lowest or level with the strongest.",
+)
+
+# %% [markdown]
+# And the price. Validation loss is in nats a token. Before you look: by how much do you expect the strongest auxiliary loss to be worse than the bias rule, and the run without any balancing?
+
+# %%
+from minimoe_course.dots import dots
+
+pairs = {label: curves.paired(variant, "reference") for label, variant in ways.items() if variant != "reference"}
+show(
+    dots(pairs, "Loss minus that of the bias rule, seed by seed", "difference in validation loss (nats a token); right of 0 is worse"),
+    alt="Four rows of five dots with intervals, around a grey line at zero.",
+)
+
+# %%
+curves.table(ways, {"validation loss": "validation", "MaxVio, last 50 steps": "maxvio"}, reference="reference")
+
+# %%
+for label, pair in pairs.items():
+    print(f"{label:17} {pair}")
+
+# %% [markdown]
+# Read the figure before the numbers. Balance: the bias rule and the strongest auxiliary loss end at the same small MaxVio, the weakest auxiliary loss hardly balances. Loss: all differences are below 0.01 nats, less than a change of the seed makes.
+
+# %% [markdown] tags=["beat"]
+# ## A tiny loss after all
+#
+# The bias balances the *batch*. A single sequence may still be lopsided: a text about chemistry wants its chemistry experts. Here is MaxVio in the three trained siblings, over 32 rows together and in the median row alone.
+
+# %%
+validation = pack(encode_documents(tokenizer, corpus.validation), 128)
+for mode, sibling in trained.items():
+    with torch.no_grad():
+        routing = sibling(validation[:32]).routing[2]
+    rows = [max_violation(row.flatten().bincount(minlength=16)) for row in routing.chosen_MK.view(32, 128, 4)]
+    print(f"{mode:9} layer 2: MaxVio of the batch {max_violation(routing.load_E):.2f}, median of its rows {sorted(rows)[16]:.2f}, worst row {max(rows):.2f}")
+
+# %% [markdown]
+# (Part of a row's MaxVio is chance: 128 tokens give an expert 32 visits, and the luckiest of 16 gets some 30% more.)
+#
+# When one long prompt is read by itself, its own balance is what counts. So V3 keeps a small loss beside the bias, computed for each sequence of $T$ tokens alone and averaged over sequences, with $\alpha = 0.0001$:
+#
+# $$L_{\text{seq}} = \alpha \sum_i f_i P_i \qquad f_i = \frac{E}{K T} \sum_{t} \mathbb{1}\big[s_{t,i} \in \text{top } K \text{ of } s_t\big] \qquad P_i = \frac{1}{T} \sum_t \frac{s_{t,i}}{\sum_j s_{t,j}}$$
+#
+# It looks like the old loss, with one trap: $f_i$ counts the $K$ best of the scores *without* bias. If it counted the chosen ones, experts held down by the bias would look fine.
+#
+# ### Exercise: the sequence-wise loss
+# ●●●○○ · 10 min · ten ways to get it wrong, none of which raises an error; the check knows them by name.
+#
+# `scores_BTE` are sigmoid scores of $B$ sequences. Give the mean over the sequences of $\sum_i f_i P_i$, without $\alpha$. One of the arguments is not needed.
+# By hand: one sequence of two tokens with the scores (0.6, 0.2), $K = 1$: $f = (2, 0)$, $P = (0.75, 0.25)$, so 1.5.
+
+# %% tags=["exercise"]
+def sequence_balance_loss(scores_BTE, bias_E, top_k):
+    ...  # your code: a scalar tensor
+
+sequence_balance_loss = check("04.sequence_balance_loss", sequence_balance_loss)
+
+# %%
+hints("04.sequence_balance_loss")
+
+# %% [markdown]
+# DeepSeek measured what the strictness costs. At 1B parameters the validation loss is 2.258 when a strong loss balances every *sequence*, and 2.253 both with the bias and with a loss that balances the *batch* (V3, section 4.5.3). So the harm lies less in having a loss than in demanding balance where the text has none.
+#
+# ## Break it: four more mistakes
+#
+# **1. The bias leaks into the gates.** vLLM shipped V3 with it (pull request 12002); nine months later it appeared in transformers (pull request 41647). Below, the gates of the base model are made from biased scores. Then 5 is added to all biases, as drift would. Which gates change?
+
+# %%
+from minimoe.model import router as router_module
+from minimoe.training import evaluate
+
+nano_tokenizer = Tokenizer.load(data_path("nano"))
+held_out = pack(encode_documents(nano_tokenizer, corpus.validation[:200]), 128)
+right = router_module.choose
+
+
+def leaky(scores_ME, bias_E, *more):
+    chosen_MK, gates_MK = right(scores_ME, bias_E, *more)
+    leaked_MK = (scores_ME + bias_E).gather(1, chosen_MK)
+    return chosen_MK, leaked_MK / leaked_MK.sum(1, keepdim=True) * gates_MK.sum(1, keepdim=True)
+
+
+def shift_biases(by):
+    for router in nano.routers().values():
+        router.e_score_correction_bias += by
+
+
+for drift, code in ((0, right), (0, leaky), (5, right), (5, leaky)):
+    shift_biases(drift)
+    router_module.choose = code
+    gates_K = nano(held_out[:1]).routing[1].gates_MK[20] / nano.config.routed_scaling_factor
+    told = f"one token's gates {[round(g, 3) for g in gates_K.tolist()]}, loss {evaluate(nano, held_out):.4f}"
+    print(f"biases + {drift}, {'leaky' if code is leaky else 'right'} code: {told}")
+    shift_biases(-drift)
+router_module.choose = right
+
+# %% [markdown]
+# The right code does not notice the drift. The leaky code loses what the router had to say: with biases near 5 all gates are nearly 1/4. And yet the loss of this small model moves in the third decimal. Nobody finds such a mistake by looking at a loss curve; a test of the gates finds it at once.
+#
+# **2. Padding is counted.** All padding tokens are alike, so they all choose the same experts. Here half of each batch is padding. The bias evens out the load *with* padding:
+
+# %%
+for counted in (False, True):
+    maxvio, _ = crowd(lambda load_E: bias_step(load_E, 0.01), pads=512, count_pads=counted)
+    print(f"padding counted: {counted!s:5}  MaxVio of the real tokens, last 50 steps: {sum(maxvio[-50:]) / 50:.2f}")
+
+# %% [markdown]
+# (`minimoe` packs documents end to end, so there is no padding to count.)
+#
+# **3. The MTP module is left out.** V3 has one more routed layer behind the trunk, the module that predicts the token after the next (chapter 05). Code that updates the biases of the trunk's layers only is quickly written. We imitate it: after every step the module's bias is set back to zero. Layer 3 is the module.
+
+# %%
+def forget_module(record):
+    forgetful.routers()[3].e_score_correction_bias.zero_()
+
+
+forgetful = minimoe.Transformer(small, seed=0)
+left_out = train(forgetful, Batches(documents, 8, 128, seed=0), Settings(steps=60), on_step=forget_module, label="module left out")
+for name, history in {"all layers": balanced, "module left out": left_out}.items():
+    by_layer = [sum(r["maxvio_by_layer"][layer] for r in history.records[-10:]) / 10 for layer in ("1", "2", "3")]
+    print(f"{name:16} MaxVio of layers 1, 2, 3: " + ", ".join(f"{v:.2f}" for v in by_layer))
+
+# %% [markdown]
+# **4. The config carries no alpha.** The released `config.json` of V3 has no `aux_loss_alpha`: inference does not need it. A training framework that took it from there, with a default of 0, lost the sequence-wise loss without a word (NVIDIA-NeMo/Megatron-Bridge pull request 5165). So ask, for each number of the recipe, what happens when the file does not mention it:
+
+# %% tags=["nbval-check-output"]
+released = {key: value for key, value in minimoe.V3.to_dict().items() if key != "aux_loss_alpha"}
+print("aux_loss_alpha, when the file is silent:", minimoe.ModelConfig.from_dict(released).aux_loss_alpha)
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# How fast does a collapsed model recover? Are its starved experts lost? The explorer trains a model in the background while you look, and you switch the balancing as it runs. Each column of the heat map is a step, each row an expert. What you see at first was recorded: 80 steps without balancing, 80 with the bias rule.
+#
+# **Try first:** press *Start*, wait until MaxVio is above 2, then choose *loss-free*. Then try $\gamma = 0.1$, and at last switch to *none* again: does the balance last?
+
+# %% tags=["play"]
+from minimoe_widgets import BalanceExplorer
+
+explorer = BalanceExplorer(documents, model=small, recording=data_path("balance") / "switched.jsonl")
+show(explorer, alt=explorer.alt_text())
+
+# %% [markdown]
+# In the recording it takes about a dozen steps to bring back experts that had seen next to no token for dozens. A starved expert is not dead: its router row still gives scores, and the bias lifts them until tokens come.
+#
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real"]
+from statistics import median
+
+lossfree = "arXiv 2408.15664 table 2 (1B model)"
+v3 = "arXiv 2412.19437 section 4.2"
+ends = {name: median(curves.value(r, "maxvio") for r in curves.runs(name)) for name in ("none", "aux", "reference")}
+compare_table([
+    ("experts E, chosen K", "16, 4", "256, 8", v3),
+    ("step of the bias, gamma", 0.01, 0.001, v3),
+    ("last part of training with gamma 0", f"{1 - Settings(steps=200).bias_until:.1%}", f"{0.5 / 14.8:.1%}", v3),
+    ("alpha of the sequence-wise loss", minimoe.NANO.aux_loss_alpha, minimoe.V3.aux_loss_alpha, v3),
+    ("tokens in a batch", f"{8 * 128:,}", f"{15360 * 4096:,}", v3),
+    ("MaxVio, no balancing", f"{ends['none']:.2f}", "not given", "ours: computed"),
+    ("MaxVio, auxiliary loss", f"{ends['aux']:.2f}", "0.72", lossfree),
+    ("MaxVio, bias rule", f"{ends['reference']:.2f}", "0.04", lossfree),
+], ours="NANO", theirs="DeepSeek", title="MaxVio: ours per batch of 1,024 tokens, theirs over a whole validation set")
+
+# %% [markdown]
+# Their gain in quality is small, too: a perplexity of 9.50 with the bias rule against 9.56 with the auxiliary loss at 1B, 7.92 against 7.97 at 3B. In nats a token that is
+
+# %% tags=["nbval-check-output"]
+from math import log
+
+for size, auxiliary_ppl, free_ppl in (("1B", 9.56, 9.50), ("3B", 7.97, 7.92)):
+    print(f"{size}: {log(auxiliary_ppl) - log(free_ppl):.4f} nats")
+
+# %% [markdown]
+# one run each, no spread given. V3's own ablations (its table 5) compare benchmarks of two sizes, again one run each: most rows favour the bias, some do not.
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# On one processor, balance should be worth nothing: 4 of 16 experts serve a token, whichever they are. Measured, on the experts of one layer, with the choices of the collapsed and of the balanced sibling:
+
+# %% tags=["when-it-pays"]
+from minimoe.model.moe import grouped
+from minimoe_course.measure import cpu_us
+
+moe = trained["loss_free"].model.layers[2].mlp
+x_MD = torch.randn(32 * 128, small.hidden_size)
+calls = {}
+for mode in ("none", "loss_free"):
+    with torch.no_grad():
+        r = trained[mode](validation[:32]).routing[2]
+    calls[mode] = lambda r=r: grouped(moe.experts, x_MD, r.chosen_MK, r.gates_MK.detach())
+with torch.no_grad():
+    times_us = {mode: median_us for mode, (_, median_us, _) in cpu_us(calls, rounds=9).items()}
+print(f"processor time of the collapsed choice / the balanced one: {times_us['none'] / times_us['loss_free']:.2f}")
+
+# %% [markdown]
+# Then the same loads on several devices, with your `idle_share`:
+
+# %%
+with torch.no_grad():
+    loads = {mode: trained[mode](validation).routing[2].load_E for mode in trained}
+names = {"none": "no balancing", "aux": "auxiliary loss", "loss_free": "bias rule"}
+devices = (1, 2, 4, 8, 16)
+show(
+    lines({names[mode]: (devices, [100 * idle_share(load_E, n) for n in devices]) for mode, load_E in loads.items()},
+          "Imbalance costs nothing on one device and most of the time on many", "devices for the 16 experts of one layer",
+          "device time spent waiting (%)", grey=["no balancing"], log="x"),
+    alt="Three curves from 1 to 16 devices, all zero at one device. Without balancing the waiting grows to about three quarters; with the bias rule it stays lowest.",
+)
+
+# %% [markdown]
+# Several experts on a device average each other out; with one expert a device, MaxVio is felt in full. V3 trains with four experts a device (256 on 64) and serves with one or two.
+#
+# So the answer depends on where you are. Training on one machine, as here, balance buys no time, and in 200 steps no loss that we could measure. It buys something on any system with expert parallelism, and it keeps every expert learning, which this small run is too short to reward.
+
+# %% tags=["nbval-check-output"]
+receipt([
+    ("MaxVio at worst, V3", 256 // 8 - 1, "computed"),
+    ("MaxVio, auxiliary loss and bias rule, 1B", "0.72 and 0.04", "source: arXiv 2408.15664 table 2"),
+    ("perplexity of all rules and steps", "9.50 to 9.54", "source: arXiv 2408.15664 tables 3 and 4"),
+    ("validation loss, sequence / batch / bias", "2.258 / 2.253 / 2.253", "source: arXiv 2412.19437 section 4.5.3"),
+    ("the bias moves the choice, never the gate", "exactly", "asserted by tests/minimoe/model/test_router.py"),
+    ("losses and MaxVio of the three siblings", "as stored", "asserted by tests/data/test_balance.py"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. Why does the language-model loss not push back against the bias, as it pushes back against an auxiliary loss?
+#
+# <details><summary>Answer</summary>
+#
+# The bias enters only into which experts are chosen, and a choice has no gradient. The gates, which have one, do not contain the bias. (The loss may still *notice*: other experts answer. But no gradient asks the weights for balance.)
+#
+# </details>
+#
+# 2. All biases of a layer are between 4.9 and 5.3. Is something broken?
+#
+# <details><summary>Answer</summary>
+#
+# No. Only differences between biases choose. The sign rule lets their common part drift; the centred rule does not. It would break code in which the bias leaks into the gates.
+#
+# </details>
+#
+# 3. MaxVio is 0.2 on batches of 1,024 tokens and 0.04 on the whole validation set, with the same weights. Which is right?
+#
+# <details><summary>Answer</summary>
+#
+# Both. On a small batch chance alone makes some expert busier than the mean. A device that serves a small batch feels exactly that number.
+#
+# </details>
+#
+# 4. You double the number of experts from 256 to 512 and keep 8 a token. What is the largest possible MaxVio, and does the same $\alpha$ of the sequence-wise loss still mean the same?
+#
+# <details><summary>Answer</summary>
+#
+# $512/8 - 1 = 63$. Yes: with the factor $E/K$ perfect balance still gives 1. Without it the loss would have halved.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - A router left alone collapses; MaxVio says how far, and on many devices MaxVio is lost time.
+# - V3 moves a bias by $\gamma$ against each expert's load after every step. It chooses experts and never enters a gate or a gradient.
+# - None of the mistakes raises an error, and few show in the loss. Log MaxVio for every layer.
+#
+# ## Sources
+# Wang et al., Auxiliary-Loss-Free Load Balancing, arXiv 2408.15664 (equation 4, algorithm 1, tables 2-4); DeepSeek-V3, arXiv 2412.19437 (sections 2.1.2, 4.2, 4.5.3); DeepSeek-V2, arXiv 2405.04434 (equations 23-31); Switch Transformer, arXiv 2101.03961 (section 2.2); Moonlight, arXiv 2502.16982 (section 2.2), MoonshotAI/Moonlight issue 21. Mistakes: jingyaogong/minimind issues 140 and 797; AI-Hypercomputer/maxtext issue 2494; vllm-project/vllm pull request 12002; huggingface/transformers pull requests 28517 (padding) and 41647; NVIDIA-NeMo/Megatron-Bridge pull request 5165.
+#
+# ## Next
+# Chapter 05 asks the model for two tokens at once.
