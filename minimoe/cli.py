@@ -77,7 +77,10 @@ def _add_count(commands) -> None:
 
 def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train a model on a text and save it with its tokenizer")
-    train.description = "Train a model on a text and save it in the official layout, with its tokenizer."
+    train.description = (
+        "Train a model on a text and save it in the official layout, with its tokenizer. "
+        "A run that was stopped or killed goes on when the same command is given again."
+    )
     train.add_argument("--out", required=True, metavar="FOLDER", help="where the checkpoint goes")
     train.add_argument("--config", default="NANO", metavar="MODEL", help="a preset or config.json (default: NANO)")
     train.add_argument("--text", metavar="FILE", help="the text to learn (default: the course's WordNet definitions)")
@@ -85,6 +88,11 @@ def _add_train(commands) -> None:
     length.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
     length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of CPU time (default: 60)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and data order (default: 0)")
+    train.add_argument("--optimizer", choices=("muon", "adamw"), help="default: muon")
+    train.add_argument("--lr", type=float, metavar="RATE", help="peak learning rate (default: 0.01, which suits muon)")
+    train.add_argument("--balance", choices=("loss_free", "aux", "none"), help="of the experts (default: loss_free)")
+    train.add_argument("--fim", type=float, default=0.0, metavar="SHARE", help="fill-in-the-middle documents (V3: 0.1)")
+    train.add_argument("--save-every", type=int, metavar="N", help="steps between saved states (default: 50)")
     train.set_defaults(run=_train)
 
 
@@ -116,9 +124,14 @@ def _train(arguments) -> None:
         find_config(arguments.config),
         arguments.out,
         text_file=arguments.text,
-        steps=arguments.steps,
-        seconds=arguments.seconds,
         seed=arguments.seed,
+        fim_rate=arguments.fim,
+        steps=arguments.steps,
+        cpu_seconds=arguments.seconds,
+        optimizer=arguments.optimizer,
+        lr=arguments.lr,
+        balance=arguments.balance,
+        save_every=arguments.save_every,
     )
 
 

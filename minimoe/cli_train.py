@@ -4,7 +4,7 @@ The tokenizer is learned from the same text, with as many tokens as the config's
 and one line in a hundred is held out to measure the loss on. Everything that can be refused is refused before the
 first step.
 
-How the production version differs: tokenizer, data and model are made by separate jobs, and a run that dies resumes.
+How the production version differs: tokenizer, data and model are made by separate jobs on separate machines.
 """
 
 import os
@@ -19,23 +19,31 @@ from minimoe.model.transformer import Transformer
 from minimoe.tokenizer import Tokenizer
 from minimoe.training import Settings, load_corpus, train
 from minimoe.training.data import Batches, encode_documents, pack
+from minimoe.training.fim import fill_in_the_middle
+from minimoe.training.loop import LOG_NAME
+from minimoe.training.snapshot import STATE_NAME, read_state
 
 __all__ = ["run"]
 
 COURSE_TEXT = Path(__file__).resolve().parents[1] / "data" / "wordnet"
-ROW_TOKENS, SEQUENCES = 128, 16
+ROW_TOKENS, SEQUENCES = 128, 8
 HELD_OUT_EVERY, VALIDATION_ROWS = 100, 64
 TRAINING_BYTES = 16  # a parameter in float32, its gradient, and two numbers of the optimizer
 
 
-def run(config: ModelConfig, out, text_file=None, steps=None, seconds=None, seed: int = 0) -> None:
+def run(config: ModelConfig, out, text_file=None, seed: int = 0, fim_rate: float = 0.0, **settings) -> None:
     """Train `config` on the text and write model, tokenizer and history into the folder `out`.
 
-    Without `steps` and `seconds` it stops after 60 seconds of CPU time. Raises `ValueError` or `OSError`, before
-    training, for a text that is missing or too short, a model that the memory cannot hold, a folder that cannot be
-    made.
+    While it runs, the folder holds the run's state and log; the same call goes on from them after a kill. `settings`
+    are those of `Settings`; without `steps` and `cpu_seconds` it stops after 60 seconds of CPU time. `fim_rate`: the
+    share of documents that are rearranged for filling in the middle. Raises `ValueError` or `OSError`, before training,
+    for a text that is missing or too short, a model that the memory cannot hold, a folder that cannot be made or holds
+    another run.
     """
-    settings = Settings(steps=steps, cpu_seconds=60.0 if steps is None and seconds is None else seconds)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if not {"steps", "cpu_seconds"} & settings.keys():
+        settings["cpu_seconds"] = 60.0
+    settings = Settings(**settings)
     _check_memory(config)
     training, validation = _documents(text_file)
     out = Path(out)
@@ -44,13 +52,20 @@ def run(config: ModelConfig, out, text_file=None, steps=None, seconds=None, seed
     tokenizer = Tokenizer.train(training, config.vocab_size)
     row_tokens = min(ROW_TOKENS, config.max_position_embeddings)
     held_out = pack(encode_documents(tokenizer, validation), row_tokens)[:VALIDATION_ROWS]
-    rows = Batches(encode_documents(tokenizer, training), SEQUENCES, row_tokens, seed)
+    documents = encode_documents(tokenizer, training)
+    if fim_rate:
+        documents = fill_in_the_middle(documents, tokenizer, fim_rate, seed)
     model = Transformer(config, seed=seed)
     print(f"model: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    history = train(model, rows, settings, held_out)
+    before = read_state(out)
+    if before is not None:
+        print(f"going on from step {before['steps']} of the run in {out}", flush=True)
+    history = train(model, Batches(documents, SEQUENCES, row_tokens, seed), settings, held_out, folder=out)
     save(model, out, dtype=torch.bfloat16)
     tokenizer.save(out)
     history.save(out / "history.jsonl")
+    for name in (STATE_NAME, LOG_NAME):  # the run is over: what is left is the model and its history
+        (out / name).unlink()
     last = history.records[-1]
     print(
         f"{out}: {len(history)} steps, {last['tokens']:,} tokens, {last['cpu_s']:.0f} s of CPU time, "

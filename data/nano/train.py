@@ -2,6 +2,7 @@
 
     python data/nano/train.py                 # writes into this folder; at most 120 CPU-seconds, one thread
     python data/nano/train.py --out FOLDER --steps 20
+    python data/nano/train.py --band          # the reference band: the same run with five seeds, about ten CPU-minutes
 
 Written are the official layout in bfloat16 (`config.json`, `model.safetensors`), `tokenizer.json`, the numbers of every
 step (`history.jsonl`) and `receipt.json`: what was run where, and what came out, beside what counting n-grams achieves.
@@ -25,6 +26,7 @@ from minimoe.training.data import Batches, encode_documents, pack
 
 HERE = Path(__file__).parent
 SEED, STEPS, SEQUENCES, ROW_TOKENS = 0, 540, 8, 128
+BAND_SEEDS, EVERY = (0, 1, 2, 3, 4), 10
 SETTINGS = {"optimizer": "muon", "lr": 1e-2, "warmup": 0.03, "floor": 0.02, "bias_gamma": 0.01}
 PROMPTS = ("", "tree (noun):", "to run (verb):", "happy (adjective):", "slowly (adverb):")
 
@@ -33,16 +35,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--band", action="store_true", help="the same run with five seeds: band.json, no model")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    corpus = load_corpus(HERE.parent / "wordnet")
-    tokenizer = Tokenizer.train(corpus.train, minimoe.NANO.vocab_size)
-    documents = encode_documents(tokenizer, corpus.train)
-    validation = pack(encode_documents(tokenizer, corpus.validation), ROW_TOKENS)
-    model = minimoe.Transformer(minimoe.NANO, seed=SEED)
-    settings = Settings(steps=arguments.steps, evaluate_every=200, **SETTINGS)
+    if arguments.band:
+        write_band(arguments.out, arguments.steps)
+        return
+    corpus, tokenizer, documents, validation = data()
     before_s = time.process_time()
-    history = train(model, Batches(documents, SEQUENCES, ROW_TOKENS, SEED), settings, validation)
+    model, history = run(documents, validation, arguments.steps, arguments.seed)
     after_s = time.process_time()
     arguments.out.mkdir(parents=True, exist_ok=True)
     minimoe.save(model, arguments.out, dtype=torch.bfloat16)
@@ -52,7 +54,7 @@ def main() -> None:
         "command": "python data/nano/train.py",
         "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "seed": SEED,
+        "seed": arguments.seed,
         "corpus_sha256": corpus.sha256,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "batch": {"sequences": SEQUENCES, "row_tokens": ROW_TOKENS} | SETTINGS,
@@ -65,6 +67,43 @@ def main() -> None:
     text = json.dumps(receipt, indent=1, ensure_ascii=False)
     (arguments.out / "receipt.json").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+def data():
+    """The corpus, its tokenizer, the training documents as ids, the held-out rows."""
+    corpus = load_corpus(HERE.parent / "wordnet")
+    tokenizer = Tokenizer.train(corpus.train, minimoe.NANO.vocab_size)
+    documents = encode_documents(tokenizer, corpus.train)
+    return corpus, tokenizer, documents, pack(encode_documents(tokenizer, corpus.validation), ROW_TOKENS)
+
+
+def run(documents, validation, steps: int, seed: int):
+    """Train; the seed is that of the weights and of the order of the documents."""
+    model = minimoe.Transformer(minimoe.NANO, seed=seed)
+    settings = Settings(steps=steps, evaluate_every=200, **SETTINGS)
+    return model, train(model, Batches(documents, SEQUENCES, ROW_TOKENS, seed), settings, validation)
+
+
+def write_band(folder: Path, steps: int) -> None:
+    """What five seeds give, in means over ten steps: where a run of this recipe may be expected. Seeds that are in the
+    file already are kept, so that the command can be stopped and repeated."""
+    path = folder / "band.json"
+    band = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"steps": steps, "runs": {}}
+    corpus, _, documents, validation = data()
+    if band["steps"] != steps:
+        raise ValueError(f"{path} has runs of {band['steps']} steps, not {steps}")
+    for seed in (seed for seed in BAND_SEEDS if str(seed) not in band["runs"]):
+        _, history = run(documents, validation, steps, seed)
+        parts = range(0, steps - EVERY + 1, EVERY)
+        columns = ("next_token", "mtp", "maxvio")
+        curves = {name: [round(mean(history[name][i : i + EVERY]), 4) for i in parts] for name in columns}
+        final = {"validation": round(history["validation"][-1], 4), "cpu_s": round(history["cpu_s"][-1], 1)}
+        band["runs"][str(seed)] = final | curves
+        band |= {"command": "python data/nano/train.py --band", "step": [i + EVERY for i in parts]}
+        band |= {"corpus_sha256": corpus.sha256, "machine": {"cpu": cpu_name(), "torch": torch.__version__}}
+        path.write_text(json.dumps(band) + "\n", encoding="utf-8")
+    finals = [one["validation"] for one in band["runs"].values()]
+    print(f"validation loss of {len(finals)} seeds: {min(finals):.3f} to {max(finals):.3f}")
 
 
 def measure(folder: Path, corpus, documents, validation, history) -> dict:

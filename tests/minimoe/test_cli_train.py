@@ -45,6 +45,39 @@ def test_a_text_becomes_a_checkpoint_with_its_tokenizer_and_history(inputs, tmp_
     assert main(["count", str(out)]) == 0
 
 
+def test_a_run_that_was_stopped_goes_on_with_the_same_command(inputs, tmp_path, capsys, monkeypatch):
+    import minimoe.training.loop
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(inputs, whole, "--steps", "8", "--save-every", "2") == 0
+    learn = minimoe.training.loop.Trainer._learn
+
+    def learn_until_killed(self, batch):
+        if self.steps == 5:
+            raise KeyboardInterrupt
+        return learn(self, batch)
+
+    monkeypatch.setattr(minimoe.training.loop.Trainer, "_learn", learn_until_killed)
+    assert train(inputs, stopped, "--steps", "8", "--save-every", "2") == 130
+    assert (stopped / "state.pt").exists()
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert train(inputs, stopped, "--steps", "8", "--save-every", "2") == 0
+    assert "going on from step 5" in capsys.readouterr().out
+    first, second = (History.load(folder / "history.jsonl")["loss"] for folder in (whole, stopped))
+    assert first == second
+    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in stopped.iterdir())
+    assert not (stopped / "state.pt").exists()
+
+
+def test_the_recipe_can_be_chosen(inputs, tmp_path):
+    options = ["--steps", "3", "--optimizer", "adamw", "--lr", "0.002", "--balance", "none", "--fim", "0.5"]
+    assert train(inputs, tmp_path, *options) == 0
+    model, history = load(tmp_path), History.load(tmp_path / "history.jsonl")
+    assert 0.001 < max(history["lr"]) <= 0.002  # three steps meet the cosine at 0, 1/3 and 2/3
+    assert all(router.e_score_correction_bias.abs().max() == 0 for router in model.routers().values())
+
+
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(inputs, tmp_path):
     def weights(folder, seed):
         assert train(inputs, tmp_path / folder, "--steps", "2", "--seed", seed) == 0
@@ -59,6 +92,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(inputs, tmp
     [
         (["--steps", "0"], "steps=0"),
         (["--seconds", "-1"], "cpu_seconds=-1"),
+        (["--lr", "0"], "lr=0"),
         (["--config", "V3"], "682,636,487,424 parameters"),
         (["--config", "V9"], "'V9'"),
         (["--text", "nowhere.txt"], "nowhere.txt: No such file"),
