@@ -1,4 +1,4 @@
-"""minimoe beside transformers: `python bench/run.py train|decode|experts|import|all`.
+"""minimoe beside transformers: `python bench/run.py train|loop|decode|experts|speculation|import|all`.
 
 Every measurement runs in a process of its own with the number of threads it is told, and writes bench/results/NAME.json
 and a table NAME.md. Nothing here asserts a time: the results of both sides are asserted to agree, the times are written
@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-THREADS = {"train": (1, 2), "decode": (1,), "experts": (1,), "import": (1,)}
-MEASUREMENTS = ("train", "decode", "experts", "import")
+THREADS = {"train": (1, 2), "loop": (1, 2), "decode": (1,), "experts": (1,), "speculation": (1,), "import": (1,)}
+MEASUREMENTS = ("train", "loop", "decode", "experts", "speculation", "import")
 
 
 def in_process(name: str, rounds: int, seed: int, detail: bool) -> dict:

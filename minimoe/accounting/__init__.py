@@ -35,6 +35,7 @@ from minimoe.accounting.cost import (
     price_reduction,
     tokens_per_second_per_gpu,
 )
+from minimoe.accounting.speculation import break_even_acceptance, speculation_speedup, tokens_a_call
 from minimoe.accounting.weights import Activated, Layer, Parameters, Stored, experts_touched, parameters, stored
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Parameters",
     "Stored",
     "absorb_pays_below",
+    "break_even_acceptance",
     "cache_bytes",
     "cache_elements",
     "days",
@@ -61,6 +63,8 @@ __all__ = [
     "mqa_elements",
     "parameters",
     "price_reduction",
+    "speculation_speedup",
     "stored",
+    "tokens_a_call",
     "tokens_per_second_per_gpu",
 ]

@@ -24,21 +24,31 @@ import torch
 from minimoe.inference.generate import Decoding
 from minimoe.inference.sampling import draw, likeliest, logprob_of
 
-__all__ = ["SpeculativeDecoding", "verify"]
+__all__ = ["SpeculativeDecoding", "rule", "verify"]
+
+
+def rule(p_MV, q_MV, draft_M):
+    """With what chance each draft is kept, min(1, p/q), and what its replacement is drawn from, (p - q)+ / sum.
+
+    Takes two distributions a row (float64); q is the one that `draft_M` was drawn from, so q(draft) > 0. Gives the
+    chances and the distributions. With p and q on one token each (greedy), a draft is kept if it is p's token.
+    Source: Leviathan et al., arXiv 2211.17192 section 2.3 and appendix A.1. Chapter 05.
+    """
+    p_M, q_M = p_MV.gather(1, draft_M[:, None])[:, 0], q_MV.gather(1, draft_M[:, None])[:, 0]
+    chance_M = (p_M / q_M).clamp(max=1)
+    rest_MV = (p_MV - q_MV).clamp_min(0)
+    # where p = q up to rounding nothing is left over, and nothing but rounding can reject the draft
+    rest_MV = torch.where(rest_MV.sum(-1, keepdim=True) > 0, rest_MV, p_MV)
+    return chance_M, rest_MV / rest_MV.sum(-1, keepdim=True)
 
 
 def verify(p_MV, q_MV, draft_M, accept_M, sample_M):
-    """Keep each draft with probability min(1, p/q), else draw from (p - q)+: the token is distributed as p.
+    """Follow `rule` with two uniform numbers a row: the token is then distributed as p, whatever q was.
 
-    Takes two distributions (float64; q is the one that `draft_M` was drawn from) and two uniform numbers a row; gives
-    the tokens and whether they are the drafts. With p and q on one token each (greedy), a draft is kept if it is p's
-    token. Source: Leviathan et al., arXiv 2211.17192 section 2.3 and appendix A.1. Chapter 05.
+    Gives the tokens and whether they are the drafts. Source as `rule`. Chapter 05.
     """
-    p_M, q_M = p_MV.gather(1, draft_M[:, None])[:, 0], q_MV.gather(1, draft_M[:, None])[:, 0]
-    kept_M = accept_M * q_M < p_M
-    rest_MV = (p_MV - q_MV).clamp_min(0)
-    # where p = q up to rounding nothing is left over, and nothing but rounding can have rejected the draft
-    rest_MV = torch.where(rest_MV.sum(-1, keepdim=True) > 0, rest_MV, p_MV)
+    chance_M, rest_MV = rule(p_MV, q_MV, draft_M)
+    kept_M = accept_M < chance_M
     return torch.where(kept_M, draft_M, draw(rest_MV, sample_M)), kept_M
 
 
@@ -104,10 +114,8 @@ class SpeculativeDecoding(Decoding):
         if self.checked is None:
             return super().verdicts()
         draft_B, kept_B, p_BV, q_BV = self.checked
-        if p_BV is None:
-            return draft_B.tolist(), kept_B.tolist(), kept_B.double().tolist()
-        p_B, q_B = p_BV.gather(1, draft_B[:, None])[:, 0], q_BV.gather(1, draft_B[:, None])[:, 0]
-        return draft_B.tolist(), kept_B.tolist(), (p_B / q_B).clamp(max=1).tolist()
+        chance_B = kept_B.double() if p_BV is None else rule(p_BV, q_BV, draft_B)[0]
+        return draft_B.tolist(), kept_B.tolist(), chance_B.tolist()
 
     def after(self, logits_BV) -> torch.Tensor:
         """The token after the draft, which counts if the draft does."""

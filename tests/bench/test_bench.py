@@ -72,6 +72,19 @@ def test_operators_are_sorted_into_their_kinds(operator, kind):
     assert kind_of(operator) == kind
 
 
+def test_speculation_is_measured_beside_its_prices_and_written_as_a_table():
+    from report import speculation as page
+    from speculation import run
+
+    result = run(rounds=1, seed=0, layers=(3, 4), batches=(2,))
+    assert [(r["layers"], r["batch"], r["temperature"]) for r in result["results"]] == [(3, 2, 0), (4, 2, 0), (3, 2, 0.8)]
+    nano, deeper, _ = result["results"]
+    assert nano["acceptance"] == deeper["acceptance"] and nano["calls"] == deeper["calls"]
+    for r in result["results"]:
+        assert r["predicted"] == pytest.approx((1 + r["acceptance"]) / (r["check"] + r["draft"]), rel=0.01)
+    assert page({"runs": [result]}).count("| 2 |") == 3
+
+
 def test_the_config_has_the_size_that_the_results_speak_of():
     from pair import CONFIG, fused_experts
 

@@ -110,6 +110,7 @@ function build(el, frame) {
   drawKey(root);
   const say = make("div", root, "mm-say");
   say.setAttribute("role", "status");
+  say.textContent = "Point at a box to read what happened in that call.";
   const draws = frame.lanes.map((lane) => drawLane(lanes, lane, (text) => (say.textContent = text)));
   return { root, button, slider, at(share) {
     const ms = share * frame.cpu_ms;

@@ -9,7 +9,7 @@ from model_draws import randomise
 import minimoe
 from minimoe.inference import speculative
 from minimoe.inference.sampling import draw, probabilities
-from minimoe.inference.speculative import verify
+from minimoe.inference.speculative import rule, verify
 
 CONFIG = replace(
     minimoe.NANO, vocab_size=7, hidden_size=24, num_hidden_layers=2, n_routed_experts=8, num_attention_heads=2,
@@ -166,6 +166,28 @@ def test_the_chi_square_test_rejects_plausible_wrong_rules(wrong, monkeypatch):
     monkeypatch.setattr(speculative, "verify", wrong)
     counts, _ = sampled(model, PROMPTS[0], options, seed=11)
     assert chi_square(counts, exact(model, PROMPTS[0], options)) > FAR
+
+
+def test_the_rule_gives_back_p_exactly_whatever_q_is():
+    """Sum over all drafts: q(d) chance(d), and for the rest of the probability the replacement's distribution."""
+    generator = torch.Generator().manual_seed(3)
+    for width in (2, 5, 11):
+        p_MV, q_MV = torch.rand(2, 6, width, dtype=torch.float64, generator=generator)
+        p_MV[0, 0] = 0  # a token that the trunk never says
+        p_MV, q_MV = p_MV / p_MV.sum(-1, keepdim=True), q_MV / q_MV.sum(-1, keepdim=True)
+        said_MV, rejected_M = torch.zeros_like(p_MV), torch.zeros(6, dtype=torch.float64)
+        for draft in range(width):
+            chance_M, rest_MV = rule(p_MV, q_MV, torch.full((6,), draft))
+            said_MV[:, draft] += q_MV[:, draft] * chance_M
+            rejected_M += q_MV[:, draft] * (1 - chance_M)
+        torch.testing.assert_close(said_MV + rejected_M[:, None] * rest_MV, p_MV, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(1 - rejected_M, torch.minimum(p_MV, q_MV).sum(-1), rtol=1e-12, atol=1e-14)
+
+
+def test_greedy_distributions_keep_a_draft_if_it_is_the_trunks_token():
+    p_MV, q_MV = torch.eye(3, dtype=torch.float64)[[1, 1]], torch.eye(3, dtype=torch.float64)[[1, 2]]
+    chance_M, rest_MV = rule(p_MV, q_MV, torch.tensor([1, 2]))
+    assert chance_M.tolist() == [1, 0] and torch.equal(rest_MV, p_MV)
 
 
 def test_verify_keeps_and_resamples_as_worked_out_by_hand():
