@@ -42,8 +42,8 @@ def measure(model, prompts, rounds: int, **options) -> dict:
         },
         rounds,
     )
-    calls = step_calls(model, len(prompts))
-    prices = interleave({name: lambda call=call: [call() for _ in range(STEPS)] for name, call in calls.items()}, rounds)
+    calls = step_calls(model, len(prompts)).items()
+    prices = interleave({name: lambda call=call: [call() for _ in range(STEPS)] for name, call in calls}, rounds)
     one, two, draft = (summary(prices[name]["cpu_ms"])["median"] / STEPS for name in ("one", "two", "draft"))
     pairs = zip(times["plain"]["cpu_ms"], times["speculative"]["cpu_ms"], strict=True)
     return {
