@@ -92,9 +92,8 @@ class BalanceExplorer(widgets.VBox):
         self.reset = widgets.Button(
             description="Reset", icon="undo", layout=button, tooltip="Begin anew with an untrained model"
         )
-        self.balance = widgets.ToggleButtons(options=BALANCE, value=settings.balance, description="Balancing")
-        self.balance.style.button_width = self.balance.style.description_width = "auto"
-        self.balance.layout.width = "auto"
+        self.balance = widgets.ToggleButtons(options=BALANCE, value=settings.balance)
+        self.balance.style.button_width = self.balance.layout.width = "auto"
         self.gamma = _slider("γ (bias step)", [(f"{x:g}", x) for x in GAMMAS], settings.bias_gamma)
         self.alpha = _slider("α (weight)", [(f"{x:g}", x) for x in ALPHAS], settings.aux_alpha)
         self.layer = _slider("Layer", [(self._layer_name(n).lower().replace("mtp", "MTP"), n) for n in layers], layer)
@@ -107,7 +106,7 @@ class BalanceExplorer(widgets.VBox):
         flow = {"flex_flow": "row wrap", "align_items": "center", "width": "100%", "overflow": "visible"}
         run = widgets.Box([self.start, self.stop, self.reset, self.pace], layout=flow)
         self._strength = widgets.Box([self.gamma], layout={"overflow": "visible"})
-        balance = widgets.Box([self.balance, self._strength], layout=flow)
+        balance = widgets.Box([widgets.Label("Balancing"), self.balance, self._strength], layout=flow)
         view = widgets.Box([self.layer, self.shown], layout=flow)
         return [widgets.HTML(said(HINT)), run, balance, view, self.notice, self.canvas]
 
