@@ -82,8 +82,8 @@ def test_decorators_comments_and_indentation_stay_with_a_definition():
 
 
 def test_a_class_that_is_too_long_gives_its_methods_at_the_left_margin():
-    source = "class A:\n    def f(self):\n        return 1\n    x = 1\n    @property\n    async def g(self):\n        pass"
-    assert list(definitions(source, 20)) == ["def f(self):\n    return 1", "@property\nasync def g(self):\n    pass"]
+    source = "class A:\n  def f(self):\n    return 1\n  x = 1\n  @property\n  async def g(self):\n    pass"
+    assert list(definitions(source, 20)) == ["def f(self):\n  return 1", "@property\nasync def g(self):\n  pass"]
 
 
 def test_a_form_feed_does_not_shift_the_lines():
