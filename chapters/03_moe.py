@@ -32,7 +32,7 @@ setup(seed=0)
 # %% [markdown] tags=["question"]
 # ## 28 teams, or how many?
 #
-# Mixtral, an open model of 2023, has 8 experts in every layer and sends each token to 2 of them. The two form the token's **team**. There are $\binom{8}{2} = 28$ teams; two tokens that need different treatment can get one of 28 different networks.
+# Mixtral, an open model of 2023, has 8 experts in every layer and sends each token to 2 of them. Call these two the token's **team**. There are $\binom{8}{2} = 28$ teams, so a layer is 28 different networks, and each token gets one.
 #
 # DeepSeek-V3 has 256 experts in a layer and sends each token to 8. They are narrow: 8 of them cost what one wide expert would. How many teams are there now?
 
@@ -47,7 +47,7 @@ guess("03.teams", "In how many ways can 8 of 256 experts be chosen?", comb(256, 
 # %% [markdown] tags=["by-hand"]
 # ## Two tokens by hand
 #
-# Two tokens of one number each: 2 and 3. Four experts, so plain that one can read off who has worked: expert 0 multiplies by 1, expert 1 by 10, expert 2 by 100, expert 3 by 1000. Token 0 is sent to experts 0 and 2 with gates 0.5 and 0.5, token 1 to experts 3 and 2 with gates 0.75 and 0.25. A shared expert, which multiplies by 1, serves both. What comes out?
+# Two tokens of one number each: 2 and 3. Four experts, so plain that one can read off who has worked: expert 0 multiplies by 1, expert 1 by 10, expert 2 by 100, expert 3 by 1000. Token 0 is sent to experts 0 and 2 with gates 0.5 and 0.5, token 1 to experts 3 and 2 with gates 0.75 and 0.25. A shared expert, which multiplies by 1, serves both. Work out what comes out before you run the cell.
 
 # %% tags=["by-hand", "nbval-check-output"]
 x_M, factor_E = torch.tensor([2.0, 3.0]), torch.tensor([1.0, 10.0, 100.0, 1000.0])
@@ -120,7 +120,7 @@ hints("03.dense_width")
 # %% [markdown]
 # V3's first three layers are dense, and their width is 18,432: nine times 2,048. DeepSeek gave them their MoE layers' cost.
 #
-# More teams are an argument, not a result. The result in DeepSeek's own comparison, at equal activated parameters and 2 billion in all: loss 1.867 for 16 wide experts of which 2 serve a token, 1.808 for narrow ones with a shared expert, 2.060 for dense (arXiv 2401.06066, table 1). Ours comes at the end.
+# More teams are an argument, not a result. DeepSeek's own result, with models of 2 billion parameters: 16 experts of which 2 serve a token reach a loss of 1.867. The same experts cut in four, 63 of which 7 are chosen and one that is shared, reach 1.808 at the same cost. A dense model with blocks twice as wide as what a token meets there reaches 1.908 (arXiv 2401.06066, table 1). Ours comes at the end.
 
 # %% [markdown] tags=["beat"]
 # ## Scores that do not compete
@@ -136,14 +136,14 @@ for last in (-2.0, 2.0):
 # %% [markdown]
 # Under a softmax all of them: one expert can only rise if others fall, and with 256 experts the average score is 1/256. Under the sigmoid the others stay. Every score is a judgement on its own scale from 0 to 1, and that suits the balancing bias of chapter 00: adding 0.001 means the same for all tokens and experts.
 #
-# But sigmoid scores add up to anything. So V3 divides the chosen ones by their sum and multiplies by a constant $\gamma$, `routed_scaling_factor`, 2.5 in V3:
+# But sigmoid scores add up to anything. So V3 divides the chosen ones by their sum and multiplies by a constant, `routed_scaling_factor`, 2.5 in V3:
 #
-# $$g_i = \gamma \cdot \frac{s_i}{\sum_{j\ \text{chosen}} s_j} \qquad s_i = \sigma(x \cdot e_i) \qquad \text{chosen} = \text{the } K \text{ largest } s_i + b_i$$
+# $$g_i = 2.5 \cdot \frac{s_i}{\sum_{j\ \text{chosen}} s_j} \qquad s_i = \sigma(x \cdot e_i) \qquad \text{chosen} = \text{the } K \text{ largest } s_i + b_i$$
 #
 # ### Exercise: from logits to gates
 # ●●○○○ · 7 min · chapter 00's function, complete: many tokens, sigmoid, scale.
 #
-# Return the chosen experts' ids and their gates, both `[M, K]`, by the formula above. The order within a row is free.
+# Return the chosen experts' ids and their gates, both `[M, K]`, by the formula above with `scale` for 2.5. The order within a row is free.
 # By hand: one token with scores 0.9, 0.8, 0.3, 0.2, no bias, $K = 2$, scale 2.5: experts 0 and 1, gates $2.5 \cdot 0.9 / 1.7 = 1.32$ and $1.18$.
 
 # %% tags=["exercise"]
@@ -221,7 +221,7 @@ hints("03.choose_in_groups")
 # %% [markdown]
 # ### Break it: a mask of zeros
 #
-# How does one exclude an expert? An older version of `transformers` set its score to 0.0. Scores are sigmoids, above 0, so that seemed low enough. But what is masked are the *biased* scores, and nothing keeps those above 0. Here are the biases of the small model's layer 1:
+# How does one exclude an expert? An older version of `transformers`' DeepSeek-V3 set its score to 0.0. Scores are sigmoids, above 0, so that seemed low enough. But what is masked are the *biased* scores, and nothing keeps those above 0. Here are the biases of the small model's layer 1:
 
 # %%
 from minimoe.model.router import allowed_experts
@@ -237,7 +237,7 @@ print("lowest bias {:.2f}, highest {:.2f}".format(*routing.bias_E.aminmax()))
 print("lowest biased score", round((routing.scores_ME + routing.bias_E).min().item(), 2))
 
 # %% [markdown]
-# All 16 have drifted upwards together. Nothing holds their sum: the rule that moves them asks only whether an expert had more or fewer tokens than the mean. They might as well have drifted down. Lower all of them by the same amount, which changes no order and so must change no choice. With a mask of zeros, which share of the choices falls on an excluded expert once all are lowered by 1?
+# All 16 have drifted upwards together. Nothing holds their sum: after each step an expert's bias goes up if it had fewer tokens than the mean, and down if it had more. When a few busy experts stand against many idle ones, most biases rise; the other way round, most would fall. Lower all of them by the same amount, which changes no order and so must change no choice. With a mask of zeros, which share of the choices falls on an excluded expert once all are lowered by 1?
 
 # %%
 biased_ME = routing.scores_ME + routing.bias_E
@@ -457,7 +457,7 @@ show(
     curves.band(
         {"MoE, 200 steps": "reference", "dense, 242 steps": "dense_long"},
         "next_token", "Per second: the dense model is ahead",
-        "training loss (nats a token)", x="cpu_s", bounds=(3.55, 4.6),
+        "training loss (nats a token)", x="cpu_s", bounds=(3.5, 4.6),
     ),
     alt="Two bands over about 38 CPU-seconds; the dense one ends lower.",
 )
@@ -465,11 +465,11 @@ show(
 # %% [markdown]
 # After equal steps nothing separates the two. The experts store 60% more parameters, and these have bought nothing that five seeds can show. After equal time the dense model is ahead, in every seed. So here, with a small model, a small dictionary and a processor, the experts lose.
 #
-# DeepSeek measured the opposite: 1.808 against 2.060 at equal activated parameters, with models a thousand times larger. At least three things differ. Our runs read half of a small dictionary once, and a larger store is of use only to someone with more to remember. Our MoE stores twice what a token meets, V3 eighteen times. And a GPU with thousands of tokens for every expert hardly notices that the matrices are many. We have not separated the three, so take none of them for the explanation. (All variants used the same learning rate; none was tuned on its own.)
+# DeepSeek measured the opposite, a loss of 1.808 against 1.908 for a dense model that was given twice the width, with models more than a thousand times larger than ours. At least three things differ. Our runs read half of a small dictionary once, and a larger store is of use only to someone with more to remember. Our MoE stores twice what a token meets, V3 eighteen times. And a GPU with thousands of tokens for every expert hardly notices that the matrices are many. We have not separated the three, so take none of them for the explanation. (All variants used the same learning rate; none was tuned on its own.)
 #
 # ### One ingredient at a time
 #
-# Dense, then a few wide experts, then many narrow ones, then one of them shared, then groups. Every row changes one thing of the row above it, and all cost a token the same.
+# Dense, then a few wide experts, then many narrow ones, then one of them shared, then groups. Every row changes one thing of the row above it, and all cost a token the same. The last column is the difference from the last row, seed by seed, with its 95% interval.
 
 # %% tags=["when-it-pays"]
 ladder = {
@@ -492,7 +492,7 @@ steps = {
 }
 added = {name: curves.paired(new, old) for name, (new, old) in steps.items()}
 show(
-    dots(added, "No ingredient stands out from the noise at this size", "difference of the held-out loss, nats (left is better)"),
+    dots(added, "No ingredient stands out from the noise at this size", "difference in nats a token (left: better)"),
     alt="Four rows, each with a dot for every seed and an interval; the intervals are about 0.02 wide and lie around zero.",
 )
 
@@ -549,7 +549,7 @@ for name in ("grouped", "loop"):
     print(f"{name:7} over the dense twin:", "  ".join(f"{E}: {t / d:.1f}" for E, t, d in ratios))
 
 # %% [markdown]
-# With 128 experts each of them gets 32 of the 1,024 tokens, and a matrix product of 32 rows is a poor use of a processor. V3's steps had up to 15,360 sequences of 4,096 tokens: there every expert still had two million.
+# With 128 experts each of them gets 32 of the 1,024 tokens, and a matrix product of 32 rows is a poor use of a processor. V3's steps had up to 15,360 sequences of 4,096 tokens: there every expert still had two million. (In a whole model attention costs the same whatever the experts do, so a step grows less than this layer: `bench/results/experts.md`.)
 #
 # ### Exercise: how many machines?
 # ●●○○○ · 7 min · it says what the group limit saves, and when it is not worth having.
@@ -570,7 +570,7 @@ for name, m in (("V3", minimoe.V3), ("V2", minimoe.V2), ("nano", model.config)):
 hints("03.groups_visited")
 
 # %% [markdown]
-# So V3's limit cuts the trips between machines by a quarter at least, and it makes the worst case, 8 machines, impossible. On one processor there is no network, and a limit can only take choices away. The small model has one because it is V3's shape, not because it needs one; Moonlight and Kimi-K2 have a single group.
+# So V3's limit saves about a quarter of the trips between machines, and it makes the worst case, 8 machines, impossible. On one processor there is no network, and a limit can only take choices away. The small model has one because it is V3's shape, not because it needs one; Moonlight and Kimi-K2 have a single group.
 
 # %% tags=["nbval-check-output"]
 receipt([
