@@ -106,7 +106,7 @@ class BackgroundRun:
 
         Raises ValueError for a setting that does not exist or cannot change during a run.
         """
-        for name in ("optimizer", "lr", "weight_decay", "steps", "cpu_seconds"):
+        for name in ("optimizer", "lr", "table_rate", "weight_decay", "steps", "cpu_seconds"):
             if name in changes:
                 raise ValueError(f"{name} is fixed when the run begins; make another run to change it")
         with self._between_steps:

@@ -60,10 +60,13 @@ class Trainer:
             raise ValueError(f"a run with a folder needs a Batches, which can go back to a place, not a {kind}")
         self.model, self.settings, self.validation = model, settings, validation
         self.batches = batches if isinstance(batches, Batches) else iter(batches)
-        self.optimizers = build_optimizers(model, settings.optimizer, settings.lr, settings.weight_decay)
+        self.optimizers = build_optimizers(
+            model, settings.optimizer, settings.lr, settings.weight_decay, table_rate=settings.table_rate
+        )
         self.records: list[dict] = []
         self.steps, self.tokens, self.cpu_s, self.wall_s = 0, 0, 0.0, 0.0
         self.exhausted, self.saved_at, self.contention = False, None, Contention()
+        self.between_steps = True  # a run interrupted inside a step is in no state that could be saved
         self.folder, self.log = None if folder is None else Path(folder), None
         if self.folder is not None:
             self._open_folder()
@@ -82,10 +85,11 @@ class Trainer:
         """Make one step and give its record; None if the run is over."""
         if self.done:
             return None
+        self.between_steps = False
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         batch_BT = self._next_batch()
         if batch_BT is None:
-            self.exhausted = True
+            self.exhausted = self.between_steps = True
             return None
         record = {"step": self.steps + 1, "sequences": len(batch_BT)} | self._learn(batch_BT)
         self.steps, self.tokens = self.steps + 1, self.tokens + batch_BT.numel()
@@ -99,8 +103,9 @@ class Trainer:
             record["validation"] = evaluate(self.model, self.validation)
         if self.log is not None:
             self.log.add(record)
-            if self.settings.save_every and self.steps % self.settings.save_every == 0:
-                self.save()
+        self.between_steps = True
+        if self.log is not None and self.settings.save_every and self.steps % self.settings.save_every == 0:
+            self.save()
         return record
 
     def _next_batch(self) -> torch.Tensor | None:
@@ -207,10 +212,10 @@ class Trainer:
         self.saved_at = self.steps
 
     def close(self) -> None:
-        """Save what is not saved yet, and close the log."""
+        """Save what is not saved yet, unless the run was interrupted inside a step, and close the log."""
         if self.log is not None:
             try:
-                if self.saved_at != self.steps:
+                if self.between_steps and self.saved_at != self.steps:
                     self.save()
             finally:
                 self.log.close()

@@ -21,7 +21,8 @@ RULES = ("sign", "error", "centred", "multiplicative")
 class Settings:
     """How to train. At least one of `steps` and `cpu_seconds` must be given.
 
-    Rate: `lr` is the peak (the default suits Muon and a few million parameters); it warms up until the share `warmup`,
+    Rate: `lr` is the peak (the default suits Muon and a few million parameters), and `table_rate` times it that of
+    embedding and head (None: what suits the optimizer, see `build_optimizers`); it warms up until the share `warmup`,
     stays until `hold`, follows a cosine to `floor` times the peak, and then takes the constant factors of `tails`,
     pairs (from which share, factor). Batch: `batch_from` sequences at the start, growing in a straight line to the full
     batch at the share `batch_ramp`. `mtp_weight`: lambda; None for the config's, a number, or pairs (from which share,
@@ -37,6 +38,7 @@ class Settings:
     cpu_seconds: float | None = None
     optimizer: str = "muon"
     lr: float = 1e-2
+    table_rate: float | None = None
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     warmup: float = 0.03
@@ -57,7 +59,7 @@ class Settings:
     def __post_init__(self):
         if self.steps is None and self.cpu_seconds is None:
             raise ValueError("steps=None and cpu_seconds=None: say when to stop")
-        for name in ("steps", "cpu_seconds", "lr", "clip_norm", "batch_from"):
+        for name in ("steps", "cpu_seconds", "lr", "clip_norm", "batch_from", "table_rate"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be greater than 0")
@@ -93,6 +95,7 @@ class Settings:
         recipe = {
             "optimizer": "adamw",
             "lr": 3e-3,
+            "table_rate": 1.0,
             "hold": 10 / 14.8,
             "floor": 0.1,
             "tails": ((14.3 / 14.8, 0.1), ((14.3 + 0.333) / 14.8, 7.3 / 220)),

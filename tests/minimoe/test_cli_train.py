@@ -54,7 +54,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(inputs, tmp_path, 
 
     def learn_until_killed(self, batch):
         if self.steps == 5:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # inside a step: the batch is taken, nothing is learned from it
         return learn(self, batch)
 
     monkeypatch.setattr(minimoe.training.loop.Trainer, "_learn", learn_until_killed)
@@ -63,7 +63,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(inputs, tmp_path, 
     monkeypatch.undo()
     capsys.readouterr()
     assert train(inputs, stopped, "--steps", "8", "--save-every", "2") == 0
-    assert "going on from step 5" in capsys.readouterr().out
+    assert "going on from step 4" in capsys.readouterr().out
     first, second = (History.load(folder / "history.jsonl")["loss"] for folder in (whole, stopped))
     assert first == second
     assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in stopped.iterdir())

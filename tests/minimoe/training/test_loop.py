@@ -54,7 +54,7 @@ def test_the_seed_fixes_every_number_of_a_run():
 def test_a_step_by_hand_equals_one_of_the_loop():
     mine, theirs = model(), model()
     batch = Batches(COUNTING, 4, 10, seed=0).take()
-    run(theirs, Settings(steps=1, optimizer="adamw", lr=0.01, warmup=0, bias_gamma=0.5, clip_norm=0.05))
+    run(theirs, Settings(steps=1, optimizer="adamw", lr=0.01, table_rate=1, warmup=0, bias_gamma=0.5, clip_norm=0.05))
     out = mine(batch, labels=batch)
     out.loss.backward()
     torch.nn.utils.clip_grad_norm_(mine.parameters(), 0.05)
