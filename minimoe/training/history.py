@@ -19,8 +19,9 @@ __all__ = ["History", "Log"]
 class History:
     """One record (a dict of numbers) a step; `history["loss"]` is a column of it as a list.
 
-    Keys: step, tokens, sequences, cpu_s, wall_s, lr, loss, next_token, mtp, balance, aux, grad_norm, maxvio (the worst
-    layer's), maxvio_by_layer and load (by layer), and validation on the steps that measured it.
+    Keys: step, tokens, sequences, cpu_s, wall_s, tokens_per_s (by the wall clock), lr, loss, next_token, mtp, balance,
+    aux, grad_norm, maxvio (the worst layer's), maxvio_by_layer and load (by layer), and validation on the steps that
+    measured it.
     """
 
     records: list[dict] = field(default_factory=list)

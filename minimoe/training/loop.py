@@ -96,7 +96,8 @@ class Trainer:
         spent_s, passed_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
         self.cpu_s, self.wall_s = self.cpu_s + spent_s, self.wall_s + passed_s
         self.contention.note(spent_s, passed_s)
-        record |= {"tokens": self.tokens, "cpu_s": self.cpu_s, "wall_s": self.wall_s}
+        pace = batch_BT.numel() / passed_s if passed_s > 0 else 0.0
+        record |= {"tokens": self.tokens, "cpu_s": self.cpu_s, "wall_s": self.wall_s, "tokens_per_s": pace}
         self.records.append(record)
         every = self.settings.evaluate_every
         if self.validation is not None and (self.done or (every and self.steps % every == 0)):
@@ -260,8 +261,8 @@ def train(
     try:
         while (record := trainer.step()) is not None:
             if line is not None:
-                note = trainer.contention.message
-                line.update(trainer.progress, f"step {record['step']}  loss {record['next_token']:.3f}  {note or ''}")
+                text = f"step {record['step']}  loss {record['next_token']:.3f}  {record['tokens_per_s']:,.0f} tokens/s"
+                line.update(trainer.progress, f"{text}  {trainer.contention.message or ''}")
             if on_step is not None and on_step(record) is False:
                 break
     finally:

@@ -96,7 +96,7 @@ def test_every_step_is_recorded_and_the_rate_follows_the_schedule():
     assert history["tokens"] == [40 * step for step in history["step"]]
     assert history["lr"][:3] == pytest.approx([0, 0.005, 0.01])
     assert len(history["validation"]) == 2
-    for name in ("loss", "next_token", "mtp", "balance", "grad_norm", "maxvio", "cpu_s"):
+    for name in ("loss", "next_token", "mtp", "balance", "grad_norm", "maxvio", "cpu_s", "tokens_per_s"):
         assert len(history[name]) == 8 and all(math.isfinite(x) for x in history[name]), name
 
 
