@@ -40,7 +40,8 @@ class Needles:
     def __post_init__(self):
         ids = [*self.fillers, *self.keys, *self.values, self.ask]
         if len(set(ids)) != len(ids):
-            raise ValueError(f"{len(ids) - len(set(ids))} of {len(ids)} tokens play two parts: a key must be a key only")
+            twice = len(ids) - len(set(ids))
+            raise ValueError(f"{twice} of {len(ids)} tokens play two parts: a key must be a key only")
         for name in ("keys", "values"):
             if len(getattr(self, name)) < 2:
                 raise ValueError(f"{len(getattr(self, name))} {name}: with fewer than 2 there is nothing to tell apart")
@@ -160,8 +161,8 @@ class RetrievalMap:
 def wilson_interval(right: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's interval for a share: (p + z^2/2n -+ z sqrt(p (1-p)/n + z^2/4n^2)) / (1 + z^2/n).
 
-    Unlike p -+ z sqrt(p (1-p)/n) it does not shrink to nothing at 0 and 1. Raises ValueError for counts that do not fit.
-    Source: E. B. Wilson, 1927, JASA 22. Chapter 06.
+    Unlike p -+ z sqrt(p (1-p)/n) it does not shrink to nothing at 0 and 1. Raises ValueError for counts that do not
+    fit. Source: E. B. Wilson, 1927, JASA 22. Chapter 06.
     """
     if not 0 <= right <= trials or trials < 1:
         raise ValueError(f"{right} right of trials={trials}: expected 0 <= right <= trials, and at least 1 trial")
@@ -173,11 +174,11 @@ def wilson_interval(right: int, trials: int, z: float = 1.96) -> tuple[float, fl
 @torch.no_grad()
 def retrieval(
     model, needles: Needles, lengths, depths, trials: int = 32, seed: int = 0, records: int = 4, on_cell=None
-) -> RetrievalMap:
+) -> RetrievalMap | None:
     """Ask `trials` questions at every length and depth, and count the right answers.
 
-    An answer is right if the value is the most likely of all tokens. `on_cell(done, cells)` is called after every cell,
-    and stops the measurement by returning False; the cells not measured then count as 0 right.
+    An answer is right if the value is the most likely of all tokens. `on_cell(row, column, right)` is called after
+    every cell, and stops the measurement by returning False; the result is then None.
     Raises ValueError for a token outside the model's vocabulary and for what `Needles.haystacks` refuses.
     Source: the test's form is G. Kamradt's "Needle in a haystack", 2023; DeepSeek-V3, arXiv 2412.19437, figure 8.
     Chapter 06.
@@ -193,8 +194,8 @@ def retrieval(
             row, column = divmod(cell, len(depths))
             ids_MT, answers_M = needles.haystacks(trials, lengths[row], depths[column], seed, records)
             counts[row][column] = _right(model, ids_MT.to(model.device), answers_M.to(model.device))
-            if on_cell is not None and on_cell(cell + 1, len(lengths) * len(depths)) is False:
-                break
+            if on_cell is not None and on_cell(row, column, counts[row][column]) is False:
+                return None
     finally:
         model.train(was_training)
     return RetrievalMap(lengths, depths, tuple(map(tuple, counts)), trials)

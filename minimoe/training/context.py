@@ -20,36 +20,54 @@ from dataclasses import replace
 
 import torch
 
+from minimoe.config import ModelConfig
 from minimoe.inference.retrieval import Needles
 from minimoe.model.transformer import Transformer
 
-__all__ = ["extend", "lengthen", "practice"]
+__all__ = ["extend", "lengthen", "plain_config", "practice", "rebuild", "yarn_config"]
 
 TOKENS_A_RECORD = 8
 
 
-def extend(
-    model: Transformer, factor: float, beta_fast: float = 32, beta_slow: float = 1, mscale: float = 1.0
-) -> Transformer:
-    """The model with the same weights and YaRN for rows `factor` times as long as it was trained on.
+def yarn_config(
+    config: ModelConfig, factor: float, beta_fast: float = 32, beta_slow: float = 1, mscale: float = 1.0
+) -> ModelConfig:
+    """The config with YaRN for rows `factor` times as long as the model was trained on.
 
     Pairs that turn more than `beta_fast` times within the trained length stay, those that turn less than `beta_slow`
     times are slowed down by `factor`, and the softmax is sharpened by (0.1 mscale ln(factor) + 1)^2. The defaults are
-    DeepSeek-V3's, whose factor is 40. The weights are copied: `model` stays as it is.
-    Raises ValueError for a model that is extended already, and for a factor of 1 or less.
+    DeepSeek-V3's, whose factor is 40.
+    Raises ValueError for a config that is extended already, and for a factor of 1 or less.
     Source: arXiv 2309.00071 sections 3.2-3.4; arXiv 2412.19437 section 4.3. Chapter 06.
     """
-    config = _stretched(model, factor)
     scaling = {
         "type": "yarn",
         "factor": factor,
-        "original_max_position_embeddings": model.config.max_position_embeddings,
+        "original_max_position_embeddings": config.max_position_embeddings,
         "beta_fast": beta_fast,
         "beta_slow": beta_slow,
         "mscale": mscale,
         "mscale_all_dim": mscale,
     }
-    return _with_weights_of(model, replace(config, rope_scaling=scaling))
+    return replace(_longer(config, factor), rope_scaling=scaling)
+
+
+def plain_config(config: ModelConfig) -> ModelConfig:
+    """The config as it was before it was extended: without YaRN, at the length of the training before. Chapter 06."""
+    if config.rope_scaling is None:
+        return config
+    original = config.rope_scaling["original_max_position_embeddings"]
+    return replace(config, rope_scaling=None, max_position_embeddings=round(original))
+
+
+def extend(
+    model: Transformer, factor: float, beta_fast: float = 32, beta_slow: float = 1, mscale: float = 1.0
+) -> Transformer:
+    """The model with the same weights under `yarn_config`; the weights are copied, so `model` stays as it is.
+
+    Raises ValueError for a model that is extended already, and for a factor of 1 or less. Chapter 06.
+    """
+    return rebuild(model, yarn_config(model.config, factor, beta_fast, beta_slow, mscale))
 
 
 def lengthen(model: Transformer, factor: float) -> Transformer:
@@ -57,28 +75,27 @@ def lengthen(model: Transformer, factor: float) -> Transformer:
 
     Raises as `extend` does. Chapter 06.
     """
-    return _with_weights_of(model, _stretched(model, factor))
+    return rebuild(model, _longer(model.config, factor))
 
 
-def _stretched(model: Transformer, factor: float):
-    """The model's config with `factor` times the length."""
-    config = model.config
+def _longer(config: ModelConfig, factor: float) -> ModelConfig:
+    """The config with `factor` times the length."""
     if factor <= 1:
         raise ValueError(f"factor={factor} must be greater than 1: a context is stretched, not shortened")
     if config.rope_scaling is not None:
-        from_length = config.rope_scaling["original_max_position_embeddings"]
+        by, from_length = (config.rope_scaling[name] for name in ("factor", "original_max_position_embeddings"))
         raise ValueError(
-            f"the model is extended already, by {config.rope_scaling['factor']} from {from_length} tokens: "
-            f"extend the model that it was made from by {config.rope_scaling['factor'] * factor}"
+            f"the model is extended already, by {by} from {from_length} tokens: "
+            f"extend the model that it was made from by {by * factor}"
         )
     return replace(config, max_position_embeddings=round(config.max_position_embeddings * factor))
 
 
-def _with_weights_of(model: Transformer, config) -> Transformer:
+def rebuild(model: Transformer, config: ModelConfig) -> Transformer:
     """A model of another config with copies of the weights, in their precision and place.
 
-    Made on the meta device, where initial weights cost nothing, and because attention reads its scale from the config
-    when it is made.
+    Made on the meta device, where initial weights cost nothing; made anew, because attention reads its scale from the
+    config when it is made. Raises RuntimeError for a config whose weights have other shapes.
     """
     with torch.device("meta"):
         made = Transformer(config)

@@ -126,15 +126,20 @@ def test_long_rows_are_read_a_few_at_a_time_with_the_same_count():
 def test_an_untrained_model_is_measured_and_left_as_it_was():
     model = minimoe.Transformer(CONFIG, seed=0).train()
     seen = []
-    found = retrieval(model, NEEDLES, [18], [0, 1], trials=3, on_cell=lambda done, cells: seen.append((done, cells)))
-    assert model.training and seen == [(1, 2), (2, 2)]
+    found = retrieval(model, NEEDLES, [18], [0, 1], trials=3, on_cell=lambda *cell: seen.append(cell))
+    assert model.training and seen == [(0, 0, found.right[0][0]), (0, 1, found.right[0][1])]
     assert len(found.right) == 1 and all(0 <= count <= 3 for count in found.right[0])
 
 
-def test_a_measurement_can_be_stopped():
+def test_a_measurement_that_is_stopped_gives_no_map():
     seen = []
-    retrieval(Reader(99), NEEDLES, [20], [0, 0.5, 1], trials=2, on_cell=lambda done, _: seen.append(done) or done < 2)
-    assert seen == [1, 2]
+
+    def stop_at_the_second(row, column, right):
+        seen.append((row, column, right))
+        return column < 1
+
+    assert retrieval(Reader(99), NEEDLES, [20], [0, 0.5, 1], trials=2, on_cell=stop_at_the_second) is None
+    assert seen == [(0, 0, 2), (0, 1, 2)]
 
 
 def test_nothing_to_measure_is_refused():

@@ -10,7 +10,7 @@ import minimoe
 from minimoe.inference.retrieval import Needles
 from minimoe.model.rope import softmax_scale
 from minimoe.training import Settings, train
-from minimoe.training.context import extend, lengthen, practice
+from minimoe.training.context import extend, lengthen, plain_config, practice, rebuild, yarn_config
 
 CONFIG = replace(
     minimoe.NANO,
@@ -48,12 +48,15 @@ def test_the_extended_config_is_yarn_over_the_trained_length(model):
 
 
 def test_v3s_own_extension_comes_out_of_its_factor():
-    short = replace(minimoe.V3, rope_scaling=None, max_position_embeddings=4096, quantization_config=None)
-    with torch.device("meta"):
-        model = minimoe.Transformer(replace(short, num_hidden_layers=3, num_nextn_predict_layers=0))
-    config = extend(model, 40).config
-    assert config.rope_scaling == minimoe.V3.rope_scaling
-    assert config.max_position_embeddings == minimoe.V3.max_position_embeddings
+    before = plain_config(minimoe.V3)
+    assert (before.rope_scaling, before.max_position_embeddings) == (None, 4096)
+    assert yarn_config(before, 40) == minimoe.V3
+    assert plain_config(before) == before
+
+
+def test_an_extension_can_be_taken_back(model):
+    back = rebuild(extend(model, 8), plain_config(extend(model, 8).config))
+    assert back.config == CONFIG and torch.equal(logits(back), logits(model))
 
 
 @pytest.mark.parametrize("stretch", [extend, lengthen])
