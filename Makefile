@@ -1,6 +1,6 @@
 # Two commands on a bare machine: `make lab` opens the course, `make test` runs the whole gate.
 
-.PHONY: help lab test lint unit notebooks browser chapters parity bench lock clean setup setup-test chromium
+.PHONY: help lab explorer test lint unit notebooks browser chapters parity bench lock clean setup setup-test chromium
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -17,6 +17,7 @@ HAS_TEST := $(VENV)/test-$(KEY)
 
 help:
 	@echo "make lab        open the course in JupyterLab       ARGS=\"--no-browser --port 8890\" is passed on"
+	@echo "make explorer   all explorers on one page, on any model (ARGS as above)"
 	@echo "make test       the whole gate: lint, unit, notebooks, browser"
 	@echo "make lint | unit | notebooks | browser              one part of it"
 	@echo "make chapters   rebuild the notebooks from chapters/*.py"
@@ -60,6 +61,10 @@ ROOT_ARGS := $(if $(filter 0,$(shell id -u)),--allow-root)
 lab: $(HAS_LAB)
 	@test -f chapters/00_start.ipynb || { echo "chapters/00_start.ipynb is missing: make chapters ARGS=00"; exit 1; }
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/chapters/00_start.ipynb $(ROOT_ARGS) $(ARGS)
+
+# The template is found through JUPYTER_PATH; it is voila's own, but for two style sheets from another machine.
+explorer: $(HAS_LAB)
+	JUPYTER_PATH="$(CURDIR)/jupyter" OMP_NUM_THREADS=1 $(PY) -m voila chapters/explorer.ipynb --template=minimoe $(ARGS)
 
 chapters: chromium
 	BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" OMP_NUM_THREADS=1 $(PY) -m minimoe_course.build $(ARGS)

@@ -28,12 +28,13 @@ from nbformat import NotebookNode
 
 from minimoe_course import anatomy, guards
 
-__all__ = ["blank", "execute", "main", "read_source", "tidy", "with_nbgrader"]
+__all__ = ["EXPLORER", "blank", "execute", "main", "notebook_sources", "read_source", "tidy", "with_nbgrader"]
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+EXPLORER = "explorer"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -159,7 +160,7 @@ def build(source: Path) -> list[str]:
 
 
 def check(source: Path) -> list[str]:
-    """Problems of a chapter as it stands: source and notebook out of step, guards, anatomy. Executes nothing."""
+    """Problems of a notebook as it stands: out of step with its source, guards, anatomy (chapters). Executes nothing."""
     target = source.with_suffix(".ipynb")
     if not target.exists():
         return [f"{target.name} does not exist; build it"]
@@ -168,14 +169,19 @@ def check(source: Path) -> list[str]:
         *guards.out_of_step(notebook, read_source(source)),
         *guards.fatal(notebook),
         *guards.untidy(notebook, target.stat().st_size),
-        *anatomy.problems(notebook, source.stem[:2]),
+        *(anatomy.problems(notebook, source.stem[:2]) if source.stem != EXPLORER else []),
     ]
+
+
+def notebook_sources(folder: Path) -> list[Path]:
+    """The sources in `folder`: the chapters in order, and the explorer, which is a notebook and not a chapter."""
+    return [*sorted(folder.glob("[0-9][0-9]_*.py")), *folder.glob(f"{EXPLORER}.py")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; gives the exit status, 1 if any chapter has a problem."""
     parser = argparse.ArgumentParser(prog="python -m minimoe_course.build", description=__doc__.split("\n")[0])
-    parser.add_argument("chapters", nargs="*", metavar="NN", help="two digits; all chapters if none is given")
+    parser.add_argument("chapters", nargs="*", metavar="NN", help=f"two digits, or {EXPLORER}; all if none is given")
     parser.add_argument(
         "--folder", type=Path, default=Path(__file__).resolve().parents[1], help="where the sources are"
     )
@@ -183,11 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--blank", type=Path, metavar="DIR", help="write copies without outputs")
     parser.add_argument("--nbgrader", type=Path, metavar="DIR", help="write copies with nbgrader's markers")
     options = parser.parse_args(arguments)
-    sources = [
-        p
-        for p in sorted(options.folder.glob("[0-9][0-9]_*.py"))
-        if not options.chapters or p.name[:2] in options.chapters
-    ]
+    wanted = set(options.chapters)
+    sources = [p for p in notebook_sources(options.folder) if not wanted or {p.name[:2], p.stem} & wanted]
     if not sources:
         print(f"no chapter {' '.join(options.chapters) or 'at all'} in {options.folder}", file=sys.stderr)
         return 1

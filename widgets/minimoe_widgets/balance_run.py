@@ -8,6 +8,7 @@ How the production version differs: nobody switches the balancing of a running j
 run from a checkpoint.
 """
 
+import contextlib
 import copy
 import threading
 import weakref
@@ -21,6 +22,7 @@ from minimoe_widgets.balance_words import change_label
 __all__ = ["STEPS", "LiveRun", "default_config", "live_settings"]
 
 STEPS = 20_000  # half an hour at ten steps a second: longer than anyone watches
+STOP_S = 10.0
 _opened: "weakref.WeakSet[LiveRun]" = weakref.WeakSet()
 
 
@@ -108,12 +110,8 @@ class LiveRun:
         """Stop after the step in progress; an error of the run stays in `error`."""
         with self._lock:
             self.reason = reason
-            try:
-                self.run.stop()
-            except TimeoutError:
-                raise
-            except BaseException:  # the same as `self.error`, which is where it is looked for
-                pass
+            with contextlib.suppress(Exception):  # its error is kept in `error`; a long step ends without our waiting
+                self.run.stop(timeout=STOP_S)
 
     def reset(self) -> None:
         """Stop, and begin anew with the settings as they are now."""

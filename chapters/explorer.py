@@ -1,0 +1,48 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # All explorers, on any model
+#
+# Pick one of the course's models, or choose "a folder of mine" and type the path of a folder in the official layout: `config.json` and `*.safetensors`, with `tokenizer.json` if texts are to be read. Models up to 0.2 billion parameters are opened. The explorer of a tab is made when you open the tab and ends when you leave it, its training included.
+#
+# `make explorer` serves this notebook as a page of its own.
+
+# %%
+import os
+from minimoe_course import data_path, setup, show
+from minimoe_widgets.explorers import Explorers
+
+setup(seed=0)
+
+# %%
+explorers = Explorers(data_path("nano").parent)
+explorers
+
+# %% [markdown]
+# ## What each tab opens with
+#
+# | tab | the question | chapter |
+# |---|---|---|
+# | Routing | Which experts serve which token, and what does the selection bias change? | [00](00_start.ipynb), [03](03_moe.ipynb) |
+# | Compression | What does the cache cost, where do heads look, what does the latent hold? | [02](02_mla.ipynb) |
+# | Balance | What happens to the experts while a model trains, with and without balancing? | [04](04_balancing.ipynb) |
+# | Speculation | Which drafted tokens are kept, and is it quicker? | [05](05_mtp.ipynb) |
+# | Context | How far can the model read, and what does YaRN change? | [06](06_context.ipynb) |
+#
+# The pictures show the tabs on `nano`, for readers without a kernel.
+
+# %%
+if "voila" not in os.environ.get("SERVER_SOFTWARE", ""):  # served as a page, the tabs above are all there is
+    for tab in explorers.tabs:
+        print(tab)
+        show(explorers.static(tab))
