@@ -89,7 +89,7 @@ class HeldOutBits:
 
 
 def held_out_bits(
-    chosen_MK, label_M, document_M, experts: int, beyond=(), folds: int = 5, trust: float = 20.0, draws=1000, seed=0
+    chosen_MK, label_M, document_M, experts: int, beyond=(), folds: int = 5, trust: float = 5.0, draws=1000, seed=0
 ) -> HeldOutBits:
     """How many bits a choice `label_M` saves in guessing the experts of documents that were not counted.
 
