@@ -62,9 +62,11 @@ lab: $(HAS_LAB)
 	@test -f chapters/00_start.ipynb || { echo "chapters/00_start.ipynb is missing: make chapters ARGS=00"; exit 1; }
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/chapters/00_start.ipynb $(ROOT_ARGS) $(ARGS)
 
-# The template is found through JUPYTER_PATH; it is voila's own, but for two style sheets from another machine.
+# jupyter/voila.json names what the page needs: a template that asks nothing of another machine, and two extensions.
+explorer: export JUPYTER_PATH = $(CURDIR)/jupyter
+explorer: export JUPYTER_CONFIG_PATH = $(CURDIR)/jupyter
 explorer: $(HAS_LAB)
-	JUPYTER_PATH="$(CURDIR)/jupyter" OMP_NUM_THREADS=1 $(PY) -m voila chapters/explorer.ipynb --template=minimoe $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m voila chapters/explorer.ipynb $(ARGS)
 
 chapters: chromium
 	BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" OMP_NUM_THREADS=1 $(PY) -m minimoe_course.build $(ARGS)

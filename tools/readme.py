@@ -43,7 +43,7 @@ def chapter(path):
 
 def chapters_block(slug):
     rows = ["| | chapter | minutes | without installing |", "|---|---|---|---|"]
-    for path in sorted((ROOT / "chapters").glob("*.ipynb")):
+    for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb")):
         number, title, minutes = chapter(path)
         links = f"[Binder]({binder(slug, path.name)}) · [Colab]({colab(slug, path.name)})"
         rows.append(f"| {number} | [{title}](chapters/{path.name}) | {minutes} | {links} |")

@@ -12,8 +12,9 @@ from minimoe_course import anatomy, build, guards
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
-SOURCES = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
+CHAPTERS = [path for path in NOTEBOOKS if path.stem != build.EXPLORER]
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def read(path):
@@ -21,12 +22,12 @@ def read(path):
 
 
 def test_there_are_chapters_and_each_has_a_source_and_a_notebook():
-    assert NOTEBOOKS
-    assert [path.stem for path in NOTEBOOKS] == [path.stem for path in SOURCES]
+    assert CHAPTERS
+    assert [path.stem for path in NOTEBOOKS] == [path.stem for path in build.notebook_sources(ROOT / "chapters")]
 
 
 def test_chapters_are_numbered_from_00_without_a_gap():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(len(NOTEBOOKS))]
+    assert [path.stem[:2] for path in CHAPTERS] == [f"{number:02}" for number in range(len(CHAPTERS))]
 
 
 @each_notebook
@@ -51,7 +52,7 @@ def test_it_is_valid_and_names_the_kernel_python3(path):
     assert notebook.metadata.kernelspec.name == "python3"
 
 
-@each_notebook
+@each_chapter
 def test_it_has_the_parts_of_a_chapter_and_no_filler(path):
     assert anatomy.problems(read(path), path.stem[:2]) == []
 
@@ -78,7 +79,7 @@ def test_links_between_chapters_lead_somewhere(path):
     assert [link for link in local if not (path.parent / link).exists()] == []
 
 
-@each_notebook
+@each_chapter
 def test_every_exercise_of_the_chapter_is_asked_once(path):
     from minimoe_course.exercise import all_exercises
 

@@ -44,6 +44,14 @@ def test_the_guides_skeleton_builds_into_a_chapter_without_a_problem(chapter):
     assert build.main(["--folder", str(chapter.parent), "--check", "01"]) == 0
 
 
+def test_the_explorer_is_built_by_name_and_needs_no_parts_of_a_chapter(tmp_path, capsys):
+    (tmp_path / "explorer.py").write_text("# %% [markdown]\n# # A page\n\n# %%\nprint(1 + 1)\n")
+    (tmp_path / "conftest.py").write_text("raise SystemExit")  # other Python files are no notebooks
+    assert build.main(["--folder", str(tmp_path), "explorer"]) == 0
+    assert build.main(["--folder", str(tmp_path), "--check"]) == 0 and capsys.readouterr().out == "explorer: fine\n" * 2
+    assert "2" in guards.outputs_text(nbformat.read(tmp_path / "explorer.ipynb", as_version=4).cells[1])
+
+
 def test_building_twice_gives_the_same_bytes(chapter):
     before = chapter.with_suffix(".ipynb").read_bytes()
     assert build.build(chapter) == []

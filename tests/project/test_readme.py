@@ -18,7 +18,7 @@ def readme():
 
 @pytest.fixture(scope="module")
 def notebooks():
-    return sorted(path.name for path in (ROOT / "chapters").glob("*.ipynb"))
+    return sorted(path.name for path in (ROOT / "chapters").glob("[0-9]*.ipynb"))
 
 
 @pytest.mark.parametrize("page", PAGES)

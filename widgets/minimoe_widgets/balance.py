@@ -213,7 +213,8 @@ class BalanceExplorer(widgets.VBox):
     def close(self):
         """Stop the run and take the widget off the page."""
         self._closed = True
-        self.live.stop()
+        if hasattr(self, "live"):  # a widget is closed also when its making failed
+            self.live.stop()
         super().close()
 
     def static(self, layer: int | None = None) -> Twin:

@@ -174,9 +174,10 @@ class Explorers(widgets.VBox):
 
     def close(self):
         """Close the explorer of the open tab, and its training with it."""
-        with self._lock:
-            for box in self.tab.children:
-                self._empty(box)
+        if hasattr(self, "tab"):  # a widget is closed also when its making failed
+            with self._lock:
+                for box in self.tab.children:
+                    self._empty(box)
         super().close()
 
     def __repr__(self) -> str:

@@ -70,10 +70,10 @@ def open_folder(folder) -> ModelFolder:
 
 
 def _summary(model) -> str:
-    config, count = model.config, parameters(model.config)
+    config, count = model.config, sum(parameter.numel() for parameter in model.parameters())
     experts, chosen = config.n_routed_experts, config.num_experts_per_tok
     routed = f"{experts} experts, {chosen} a token" if config.is_moe else "no experts"
     return (
-        f"{count.total:,} parameters in {config.num_hidden_layers} layers, {routed}, "
+        f"{count:,} parameters in {config.num_hidden_layers} layers, {routed}, "
         f"context {config.max_position_embeddings}."
     )

@@ -1,0 +1,107 @@
+"""All explorers on one page: one at a time, on the model that was picked, with words where that cannot be."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import minimoe
+from minimoe_widgets.explorers import OWN, Explorers
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+@pytest.fixture(scope="module")
+def page():
+    page = Explorers(DATA)
+    yield page
+    page.close()
+
+
+@pytest.fixture(autouse=True)
+def _as_it_opens(page):
+    page.tab.selected_index, page.picker.value = 0, "nano"
+
+
+def open_tab(page, name):
+    page.tab.selected_index = page.tabs.index(name)
+    return page.explorer
+
+
+def test_only_the_open_tabs_explorer_exists(page):
+    for name in page.tabs:
+        explorer = open_tab(page, name)
+        assert type(explorer).__name__ == f"{name}Explorer"
+        assert [len(box.children) for box in page.tab.children] == [int(tab == name) for tab in page.tabs]
+    assert page.tabs == ["Routing", "Compression", "Balance", "Speculation", "Context"]
+
+
+def test_leaving_a_tab_ends_its_training(page):
+    balance = open_tab(page, "Balance")
+    balance.start.click()
+    assert balance.live.running
+    open_tab(page, "Routing")
+    assert not balance.live.running and balance.comm is None
+
+
+def test_another_model_takes_the_place_of_the_first_in_the_open_tab(page):
+    before = open_tab(page, "Routing")
+    page.picker.value = "balance/none"
+    assert page.explorer is not before and page.explorer._sides[0].model.config.hidden_size == 64
+    assert "454,080 parameters" in page.notice.value
+
+
+def test_what_a_model_has_not_is_said_in_its_tab(page):
+    page.picker.value = "reason"
+    assert open_tab(page, "Speculation") is None
+    (words,) = page.tab.children[page.tab.selected_index].children
+    assert "no MTP module" in words.value
+    with pytest.raises(ValueError, match="the open tab shows no explorer"):
+        page.static()
+
+
+def test_a_folder_of_the_readers_own(page, model, tokenizer, tmp_path):
+    minimoe.save(model, tmp_path / "mine")
+    tokenizer.save(tmp_path / "mine")
+    page.picker.value = OWN
+    assert page.path.layout.display is None
+    page.path.value = str(tmp_path / "mine")
+    assert page.explorer._sides[0].model.config == model.config
+    page.path.value = str(tmp_path / "nowhere")
+    assert "no checkpoint folder" in page.notice.value and "still the last one" in page.notice.value
+    assert page.explorer._sides[0].model.config == model.config
+    page.picker.value = "nano"
+    assert page.path.layout.display == "none"
+
+
+def test_without_a_tokenizer_some_tabs_work_and_the_others_say_why(page, model, tmp_path):
+    minimoe.save(model, tmp_path / "mine")
+    page.picker.value = OWN
+    page.path.value = str(tmp_path / "mine")
+    assert page.explorer is None and "no tokenizer.json" in page.tab.children[0].children[0].value
+    assert open_tab(page, "Compression") is not None
+
+
+def test_balance_opens_with_the_recording_where_it_is_of_the_same_shape(page):
+    assert "recorded run" in open_tab(page, "Balance").notice.value
+    page.picker.value = "reason"
+    assert "press Start" in page.explorer.notice.value
+
+
+def test_a_model_too_large_to_train_is_not_trained(page, config):
+    big = minimoe.Transformer(replace(config, vocab_size=400_000))
+    opened = replace(page._opened, model=big)
+    with pytest.raises(ValueError, match="parameters; up to 20,000,000 can be trained"):
+        page._balance(opened)
+
+
+def test_every_tab_has_a_picture_that_needs_no_kernel(page):
+    for name in page.tabs:
+        twin = page.static(name)
+        assert twin.png().startswith(b"\x89PNG") and len(twin.alt) > 60
+    assert [len(box.children) for box in page.tab.children] == [1, 0, 0, 0, 0]
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(ValueError, match="model='nono' is not among the models of .*: nano, "):
+        Explorers(DATA, model="nono")
