@@ -119,3 +119,23 @@ def test_the_readme_states_the_receipts_numbers(receipt):
     numbers += [f"{loss[f'validation, {key}']:.2f}" for key in ("as stored", "1-gram", "2-gram", "3-gram")]
     numbers += [receipt["machine"]["cpu"], receipt["versions"]["torch"], f"{receipt['steps']} steps"]
     assert [number for number in numbers if number not in readme] == []
+
+
+def test_the_shipped_run_lies_inside_the_band_of_five_seeds(receipt):
+    band = json.loads((FOLDER / "band.json").read_text(encoding="utf-8"))
+    assert sorted(band["runs"]) == ["0", "1", "2", "3", "4"] and band["steps"] == receipt["steps"]
+    assert band["corpus_sha256"] == receipt["corpus_sha256"]
+    finals = [run["validation"] for run in band["runs"].values()]
+    assert min(finals) <= receipt["loss_nats_per_token"]["validation, float32 in training"] <= max(finals)
+    history = History.load(FOLDER / "history.jsonl")["next_token"]
+    means = [sum(history[i : i + 10]) / 10 for i in range(0, len(history), 10)]
+    curves = [run["next_token"] for run in band["runs"].values()]
+    # the same text in another order makes one step easier or harder than another: a band of five has gaps
+    for i, value in enumerate(means):
+        assert min(c[i] for c in curves) - 0.1 < value < max(c[i] for c in curves) + 0.1, 10 * i
+
+
+def test_the_readme_states_the_band():
+    band = json.loads((FOLDER / "band.json").read_text(encoding="utf-8"))
+    finals = [run["validation"] for run in band["runs"].values()]
+    assert f"{min(finals):.3f} to {max(finals):.3f}" in (FOLDER / "README.md").read_text(encoding="utf-8")
