@@ -87,8 +87,20 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata = NotebookNode({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_tidy_output, cell.outputs) if output is not None]
+            cell.outputs = [output for output in map(_tidy_output, _joined(cell.outputs)) if output is not None]
     return notebook
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs of one stream that follow each other as one: a progress line comes in as many pieces as it has states."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _tidy_output(output: NotebookNode) -> NotebookNode | None:
@@ -160,7 +172,7 @@ def build(source: Path) -> list[str]:
 
 
 def check(source: Path) -> list[str]:
-    """Problems of a notebook as it stands: out of step with its source, guards, anatomy (chapters). Executes nothing."""
+    """Problems of a notebook as it stands: out of step with its source, guards, anatomy. Executes nothing."""
     target = source.with_suffix(".ipynb")
     if not target.exists():
         return [f"{target.name} does not exist; build it"]

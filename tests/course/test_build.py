@@ -171,7 +171,7 @@ def test_progress_bars_and_live_widgets_are_dropped_from_what_is_committed(noteb
     told = {build.WIDGET: {"model_id": "1"}, "text/plain": "An explorer; run this cell."}
     cell.outputs = [
         nbformat.v4.new_output("stream", name="stderr", text="10%\r50%\r100%"),
-        nbformat.v4.new_output("stream", name="stdout", text="step 1\rstep 2\ndone\n"),
+        *(nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("\rstep 1", "\rstep", " 2\ndone\n")),
         nbformat.v4.new_output("display_data", data=widget),
         nbformat.v4.new_output("display_data", data={**widget, "text/markdown": "kept"}),
         nbformat.v4.new_output("display_data", data=told),
