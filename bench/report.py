@@ -129,8 +129,8 @@ def speculation(result: dict) -> str:
     head = ["layers", "rows", "temperature", "drafts kept", "calls, plain / speculative", "plain CPU ms"]
     head += ["speculative CPU ms", "speed-up", "check", "draft", "(1 + a) / (check + draft)"]
     out = f"{run['what']}; {run['threads']} thread; medians and range; speed-up round by round, quartiles.\n"
-    out += "At temperature 0 both ways said the same tokens. 3 layers are `data/nano`; the deeper\n"
-    out += "ones are nano with silent layers. check and draft: the trunk on two tokens, and the module, in units of the trunk on one.\n\n"
+    out += "At temperature 0 both ways said the same tokens. 3 layers are `data/nano`; the deeper ones are nano with\n"
+    out += "silent layers. check and draft: the trunk on two tokens, and the module, in units of the trunk on one.\n\n"
     return out + rows(head, body)
 
 
@@ -142,6 +142,7 @@ def imports(result: dict) -> str:
 
 PAGES = {
     "train": ("A training step beside transformers", train),
+    "loop": ("The complete training loop", loop),
     "decode": ("Greedy decoding beside transformers", decode),
     "experts": ("The cost of more experts", experts),
     "speculation": ("Speculative against plain decoding", speculation),
