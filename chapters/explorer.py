@@ -13,7 +13,7 @@
 # %% [markdown]
 # # All explorers, on any model
 #
-# Pick one of the course's models, or choose "a folder of mine" and type the path of a folder in the official layout: `config.json` and `*.safetensors`, with `tokenizer.json` if texts are to be read. Models up to 0.2 billion parameters are opened. The explorer of a tab is made when you open the tab and ends when you leave it, its training included.
+# Pick one of the course's models, or choose "a folder of mine" and type the path of a folder in the official layout: `config.json` and `*.safetensors`, with `tokenizer.json` if texts are to be read. Models up to 0.2 billion parameters are opened. The explorer of a tab is made when you open the tab and ends when you leave it, its training included. The Balance tab trains a model of the same shape from new weights, without its MTP module.
 #
 # `make explorer` serves this notebook as a page of its own.
 
@@ -44,5 +44,5 @@ explorers
 # %%
 if "voila" not in os.environ.get("SERVER_SOFTWARE", ""):  # served as a page, the tabs above are all there is
     for tab in explorers.tabs:
-        print(tab)
+        print(f"\n{tab}")
         show(explorers.static(tab))
