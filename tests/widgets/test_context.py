@@ -1,11 +1,13 @@
 """ContextExplorer without a browser: controls are set, buttons pressed, the figure's data are read."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from minimoe import V3
 from minimoe.inference.retrieval import RetrievalMap
+from minimoe.model.rope import softmax_scale
 from minimoe.training.context import extend
 from minimoe_widgets import ContextExplorer
 from minimoe_widgets.context import DEPTHS, LIVE
@@ -49,6 +51,15 @@ def test_betas_move_the_ramp_and_a_falling_ramp_is_not_drawn(explorer):
     assert list(explorer.figure.data[4].y) == after and "4 turns are more than 3" in explorer.notice.value
 
 
+def test_mscale_sharpens_the_measured_model_and_moves_no_pair(explorer, short):
+    before = list(explorer.figure.data[1].y)
+    for mscale, sharper in ((0, 1.0), (1, (0.1 * math.log(8) + 1) ** 2), (2, (0.2 * math.log(8) + 1) ** 2)):
+        explorer.sharp.value = mscale
+        config = explorer.stretched(short.config)
+        assert softmax_scale(config) == pytest.approx(softmax_scale(short.config) * sharper)
+    assert list(explorer.figure.data[1].y) == before
+
+
 def test_v3s_pairs_can_be_looked_at_beside_this_model_s(explorer):
     explorer.base.value, explorer.factor.value = V3, 40
     assert "23 of 32 pairs finish a turn within the 4K tokens" in explorer.title.value
@@ -65,8 +76,8 @@ def test_an_extended_model_opens_at_its_own_factor(short):
 def test_recorded_maps_are_shown_by_name(explorer):
     explorer.view.value = "retrieval"
     assert [list(row) for row in explorer.figure.data[0].z] == MAPS["before"].accuracy
-    assert "before: 90% or more" not in explorer.title.value  # 32 tokens: 19 of 20
-    assert "before: 95% or more of the answers right up to 64 tokens, 5% at 128" in explorer.title.value
+    assert "before: at least 90%" not in explorer.title.value  # 32 tokens: 19 of 20
+    assert "before: at least 95% of the answers right up to 64 tokens, 5% at 128" in explorer.title.value
     explorer.shown.value = "after"
     assert "85% at 128" in explorer.title.value and list(explorer.figure.data[1].y) == [1.5, 1.5]
 
@@ -77,7 +88,7 @@ def test_a_press_measures_this_model_with_the_sliders_and_leaves_it_alone(explor
     explorer.button.click()
     explorer.wait(60)
     assert explorer.shown.value == LIVE and explorer.button.description == "Measure"
-    assert "YaRN x2, not trained further" in explorer.title.value
+    assert "YaRN x2, mscale 1, not trained further" in explorer.title.value
     shown = explorer.figure.data[0].z
     assert [len(row) for row in shown] == [len(DEPTHS)] * 2 and all(0 <= share <= 1 for row in shown for share in row)
     assert explorer.model is short and short.config.rope_scaling is None

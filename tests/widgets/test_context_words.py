@@ -30,6 +30,6 @@ def test_v3s_pairs_in_one_sentence():
 
 def test_a_map_is_said_by_its_worst_trained_length_and_its_longest():
     title = words.retrieval_title("before", FOUND, 64)
-    assert title.startswith("before: 88% or more of the answers right up to 64 tokens, 12% at 128 (95% interval 2%")
+    assert title.startswith("before: at least 88% of the answers right up to 64 tokens, 12% at 128 (95% interval 2%")
     assert "64 tokens: 75%, 100%" in words.retrieval_alt("before", FOUND, 64)
     assert words.retrieval_title("x", FOUND, 16).startswith("x: 12% at 128")

@@ -30,11 +30,12 @@ __all__ = ["ContextExplorer"]
 VIEWS = {"How fast pairs turn": "angles", "What is still found": "retrieval"}
 HINTS = {
     "angles": "move the factor to 1 and look for the pairs above the trained length, then stretch them.",
-    "retrieval": "set the factor to 1 and press Measure, then to 8 and press again: same weights, other angles.",
+    "retrieval": "press Measure; then set mscale to 0 and press again: same angles, a flatter softmax.",
 }
-FACTORS, SLOW = (1, 2, 4, 8, 16, 32, 40), (0.25, 0.5, 1, 2, 4)
+FACTORS, SLOW, SHARP = (1, 2, 4, 8, 16, 32, 40), (0.25, 0.5, 1, 2, 4), (0, 0.5, 0.707, 1, 1.5, 2, 3)
 DEPTHS, TRIALS, LONGEST = (0.0, 0.25, 0.5, 0.75, 1.0), 8, 2048
 LIVE = "measured here"
+NO_MSCALE = 1e-12  # a config takes 0 for "not given"
 
 
 class ContextExplorer(widgets.VBox):
@@ -64,7 +65,7 @@ class ContextExplorer(widgets.VBox):
         self.title.add_class("minimoe-title")
         self.panel = widgets.Box(layout={"flex_flow": "row wrap", "align_items": "center", "width": "100%"})
         super().__init__([self.view, self.hint, self.panel, self.title, fitted(self.figure), self.notice])
-        for control in (self.view, self.base, self.factor, self.fast, self.slow, self.shown):
+        for control in (self.view, self.base, self.factor, self.fast, self.slow, self.sharp, self.shown):
             control.observe(self._on_change, "value")
         self.button.on_click(self._on_press)
         self._show()
@@ -77,6 +78,8 @@ class ContextExplorer(widgets.VBox):
         self.factor = _slider("Factor", [(f"{f:g}", f) for f in factors], scaling.get("factor", 8))
         self.fast = _slider("Kept from (turns)", range(1, 65), min(64, max(1, round(scaling.get("beta_fast", 32)))))
         self.slow = _slider("Slowed below", [(f"{s:g}", s) for s in sorted({*SLOW, slow})], slow)
+        sharp = scaling.get("mscale_all_dim", 1.0)
+        self.sharp = _slider("mscale", [(f"{m:g}", m) for m in sorted({*SHARP, sharp})], sharp)
         names = [*self.recorded, LIVE]
         self.shown = _fits(widgets.Dropdown(options=names, value=names[0], description="Map"))
         self.button = widgets.Button(description="Measure", layout={"width": "110px"})
@@ -93,15 +96,15 @@ class ContextExplorer(widgets.VBox):
         plain = plain_config(config)
         if self.factor.value == 1:
             return plain
-        given = config.rope_scaling or {}
         return yarn_config(
-            plain, self.factor.value, self.fast.value, self.slow.value, given.get("mscale_all_dim") or 1.0
+            plain, self.factor.value, self.fast.value, self.slow.value, self.sharp.value or NO_MSCALE
         )
 
     def _show(self):
         view = self.view.value
         stretch = [self.factor, self.fast, self.slow]
-        self.panel.children = [self.base, *stretch] if view == "angles" else [self.shown, self.button, *stretch]
+        mine = [self.base] if view == "angles" else [self.shown, self.button]
+        self.panel.children = [*mine, *stretch] if view == "angles" else [*mine, *stretch, self.sharp]
         self.hint.value = said(f"Try first: {HINTS[view]}")
         if view == "angles":
             self.figure.show_angles(rotary_pairs(self.stretched(self.base.value)))
@@ -149,7 +152,8 @@ class ContextExplorer(widgets.VBox):
                 return
             config = self.stretched(self.model.config)
             factor = self.factor.value
-            self._live_name = f"YaRN x{factor:g}, not trained further" if factor > 1 else "No YaRN"
+            told = f"YaRN x{factor:g}, mscale {self.sharp.value:g}, not trained further"
+            self._live_name = told if factor > 1 else "No YaRN"
             self._live = [[None] * len(DEPTHS) for _ in self.lengths]
             self._stop, self.button.description = False, "Stop"
             self.shown.value = LIVE

@@ -96,6 +96,6 @@ def _layout():
         "yaxis": grid | {"anchor": "x", "domain": [0.36, 1.0], "type": "log", "dtick": 1, "title": "tokens a turn"},
         "xaxis2": grid | {"anchor": "y2", "title": "rotary pair, fastest first"},
         "yaxis2": grid | {"anchor": "x2", "domain": [0.0, 0.26], "title": "slowed down", "range": [0, 1.05]},
-        "xaxis3": plain | {"anchor": "y3", "title": "depth of the record: 0 is the beginning of the row"},
+        "xaxis3": plain | {"anchor": "y3", "title": "depth: 0 is the row's beginning"},
         "yaxis3": plain | {"anchor": "x3", "title": "tokens in the row"},
     }

@@ -49,7 +49,7 @@ def retrieval_twin(found, trained: int, title: str, alt: str) -> Twin:
     ax.axhline(edge, color=OKABE_ITO["vermillion"], linewidth=3)
     ax.set_xticks(range(len(found.depths)), [f"{depth:g}" for depth in found.depths])
     ax.set_yticks(range(len(found.lengths)), [str(length) for length in found.lengths])
-    ax.set(xlabel="depth of the record: 0 is the beginning of the row", ylabel="tokens in the row")
+    ax.set(xlabel="depth: 0 is the row's beginning", ylabel="tokens in the row")
     twin.colorbar(image, ax=ax, label="right", shrink=0.9)
     return _finish(twin, ax, title)
 

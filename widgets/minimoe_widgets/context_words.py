@@ -45,7 +45,7 @@ def retrieval_title(name: str, found: RetrievalMap, trained: int) -> str:
     shares = found.by_length()
     within = [share for length, share in shares.items() if length <= trained]
     longest = max(shares)
-    inside = f"{min(within):.0%} or more of the answers right up to {trained} tokens, " if within else ""
+    inside = f"at least {min(within):.0%} of the answers right up to {trained} tokens, " if within else ""
     low, high = found.interval(longest)
     return f"{name}: {inside}{shares[longest]:.0%} at {longest} (95% interval {low:.0%} to {high:.0%})"
 
