@@ -1,6 +1,6 @@
 """Tuning AdamW and Muon on the study's setting, with the same effort for both, before they are compared.
 
-    python data/curves/tuning.py                # every run that is not in tuning.jsonl yet; about 12 CPU-minutes
+    python data/curves/tuning.py                # every run that is not in tuning.jsonl yet; about 13 CPU-minutes
     python data/curves/tuning.py adamw          # one optimizer
     python data/curves/tuning.py --table        # what came out
 
