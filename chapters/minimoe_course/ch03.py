@@ -45,6 +45,8 @@ WIDTH = Exercise(
               "you add E units of width for the router. A centroid has D numbers; one unit of a block has 3 D."),
         Wrong("chosen centroids", lambda F, E, K, s: F * (K + s) + K / 3,
               "you count the centroids of the chosen experts alone; to choose, a token is compared with all E."),
+        Wrong("rounded", lambda F, E, K, s: F * (K + s) + E // 3,
+              "you round the router's share down, and a third of E is rarely a whole number; divide with / and return the width as it comes."),
         Wrong("shared chosen", lambda F, E, K, s: F * K * (1 + s) + E / 3, "you multiply chosen and shared experts; add them."),
     ),
     hints=(
@@ -133,6 +135,8 @@ GATES = Exercise(
         Wrong("no bias", _gates(_normalised, choose_by=lambda s, b: s), "your choice does not feel the bias; add it to the scores before you take the best."),
         Wrong("bias before the sigmoid", lambda z, b, K, scale: _gates(_normalised)(z + b, torch.zeros_like(b), K, scale),
               "you add the bias to the logits, so it reaches the gates; add it to the scores, for the choice alone."),
+        Wrong("chosen by logits", _gates(_normalised, choose_by=lambda s, b: s.logit() + b),
+              "you choose by the logits plus the bias; the bias is made for scores between 0 and 1, so take the sigmoid first."),
         Wrong("swapped", lambda z, b, K, scale: gates(z, b, K, scale)[::-1], "you return gates and ids in the wrong order: ids first."),
     ),
     hints=(
@@ -171,7 +175,7 @@ def _two_best(split):
     return split.topk(2, dim=-1).values.sum(-1)
 
 
-def _limited(score=_two_best, excluded=float("-inf"), more=0, interleaved=False, worst=False):
+def _limited(score=_two_best, excluded=float("-inf"), more=0, interleaved=False, worst=False, tiled=False):
     """A wrong answer: groups ranked by `score`, `keep + more` of them kept, the others' experts set to `excluded`."""
 
     def fn(biased, groups, keep, K):
@@ -179,10 +183,17 @@ def _limited(score=_two_best, excluded=float("-inf"), more=0, interleaved=False,
         split = biased.view(M, E // groups, groups).transpose(1, 2) if interleaved else biased.view(M, groups, -1)
         kept = score(split).topk(min(groups, max(1, keep + more)), dim=-1, largest=not worst).indices
         allowed = torch.zeros(M, groups, dtype=torch.bool).scatter(1, kept, True)
-        allowed = allowed.repeat(1, E // groups) if interleaved else allowed.repeat_interleave(E // groups, dim=1)
+        allowed = allowed.repeat(1, E // groups) if interleaved or tiled else allowed.repeat_interleave(E // groups, dim=1)
         return biased.masked_fill(~allowed, excluded).topk(K, dim=-1).indices
 
     return fn
+
+
+def _inside(biased, groups, keep, K):
+    """A wrong answer: cuts the kept groups out, and returns places in what is left."""
+    split = biased.unflatten(1, (groups, -1))
+    kept = _two_best(split).topk(keep, dim=-1).indices
+    return split[torch.arange(len(biased))[:, None], kept].flatten(1).topk(K, dim=-1).indices
 
 
 def _blind_to_a_shift(fn, case):
@@ -209,6 +220,10 @@ GROUPS = Exercise(
         Wrong("one group too few", _limited(more=-1), "your tokens reach one group too few: keep exactly `keep`."),
         Wrong("no limit", lambda b, groups, keep, K: b.topk(K, dim=-1).indices, "you ignore the groups; these are the K best of all experts."),
         Wrong("interleaved groups", _limited(interleaved=True), "you deal the experts out like cards; a group is a run of neighbours."),
+        Wrong("mask repeated whole", _limited(tiled=True),
+              "you find the right groups, then repeat their mask as a whole; repeat each entry for its group's neighbours (repeat_interleave)."),
+        Wrong("ids inside the kept groups", _inside,
+              "your ids count the experts of the kept groups only; return their places among all E."),
         Wrong("worst groups", _limited(worst=True), "you keep the groups with the lowest scores."),
     ),
     laws=(Law("your choice changes when every biased score is lowered by the same amount; no order has changed, so no choice may.", _blind_to_a_shift),),
@@ -283,6 +298,15 @@ def _layer(gate=lambda g: g, on_input=False, shares=lambda y, g: y, slots=lambda
     return fn
 
 
+def _overwriting(x, experts, shared, chosen, gates):
+    """A wrong answer: assigns to the rows of an expert's tokens instead of adding to them."""
+    out = shared(x)
+    for e, expert in enumerate(experts):
+        rows, slots = (chosen == e).nonzero(as_tuple=True)
+        out[rows] = gates[rows, slots, None] * expert(x[rows])
+    return out
+
+
 def _runs_no_more_than_chosen(fn, case):
     """Every expert runs on its own tokens: M K rows in all, and M for the shared one."""
     fn(*case.values())
@@ -305,6 +329,8 @@ LAYER = Exercise(
         Wrong("shared in every slot", _layer(shares=lambda y, g: y * len(g)), "you add the shared expert once for every chosen expert; once a token is right."),
         Wrong("first expert only", _layer(slots=lambda c: c[:, :1]), "your tokens are served by the first of their K experts only."),
         Wrong("gates of another slot", _layer(gate=lambda g: g.flip(0)), "your gates are in the wrong slots: gates_MK[m, k] belongs to chosen_MK[m, k]."),
+        Wrong("overwrites", _overwriting,
+              "your last expert overwrites what the shared expert and those before it gave the token; add to those rows."),
         Wrong("mean over K", _layer(gate=lambda g: g / len(g)), "you divide by K; the gates say already how much each expert counts."),
         Wrong("residual added", _layer(residual=True), "you add the input; the layer around this one does that."),
     ),
