@@ -454,17 +454,17 @@ by_batch = {f"{b} prompt{'s' * (b > 1)}": (depths, [found[layers, b] for layers 
 show(
     lines(
         by_batch | {"plain decoding": (depths, [1] * 3)},
-        "With the same drafts, a deeper trunk turns the loss into a gain",
+        "With the same drafts a deeper trunk loses less, and with 8 prompts it wins",
         "layers of the trunk",
         "plain time / speculative time",
         grey=["plain decoding"],
         log="x",
     ),
-    alt="Two curves over the number of layers. Both begin below 1 at three layers and rise above 1 with depth; neither comes near 1.8.",
+    alt="Two curves rise with the number of layers from well below 1 at three layers. With 8 prompts the curve passes 1, with one prompt it comes near 1; neither comes near 1.8.",
 )
 
 # %% [markdown]
-# It turns round, but at 24 layers the ratio is still far from $1 + a$. What remains is the check: two tokens cost this processor much more than one, however many layers there are. V3's argument is that a check is almost free, because a step is limited by *reading weights* from memory, and the weights are read once for both tokens. In a mixture of experts that is only half true. Two tokens rarely want the same experts. How many of a layer's 256 experts must be read for one call, if each token picks 8 at random?
+# With eight prompts it turns round; with one it comes to about even. Both stay far from $1 + a$, and more depth hardly helps any more: at 24 layers a draft costs next to nothing. What remains is the check: two tokens cost this processor much more than one, however many layers there are. V3's argument is that a check is almost free, because a step is limited by *reading weights* from memory, and the weights are read once for both tokens. In a mixture of experts that is only half true. Two tokens rarely want the same experts, so a check for one prompt brings nearly twice the experts to work (for eight prompts most of them are at work anyway: part of the gap between the two curves). How many of a layer's 256 experts must be read for one call, if each token picks 8 at random?
 
 # %% tags=["nbval-check-output"]
 for batch in (1, 8, 64, 256):
