@@ -93,6 +93,10 @@ def test_a_run_stops_and_resumes_and_the_kernel_answers_meanwhile(open_notebook)
     wait_for_step(notebook, stopped + 5)
     title = page.locator(".mm-stream h4").inner_text()
     assert f"step {stopped}" not in title and "no balancing" in title
+    notebook.shrink_to_phone()
+    page.wait_for_function("() => document.querySelector('.mm-run').clientWidth < 380")
+    page.locator(".mm-stream").scroll_into_view_if_needed()
+    notebook.screenshot("balance_phone")
     press(notebook, "Reset")
     page.get_by_text("Nothing is trained yet: press Start.").wait_for()
     assert step(notebook) == 0

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import comm
 import pytest
 
 import minimoe
@@ -100,6 +101,13 @@ def test_every_tab_has_a_picture_that_needs_no_kernel(page):
         twin = page.static(name)
         assert twin.png().startswith(b"\x89PNG") and len(twin.alt) > 60
     assert [len(box.children) for box in page.tab.children] == [1, 0, 0, 0, 0]
+
+
+def test_a_picture_is_drawn_without_announcing_widgets(page, monkeypatch):
+    announced = []
+    monkeypatch.setattr(comm, "create_comm", lambda **what: announced.append(what))
+    page.static("Compression")
+    assert announced == [] and comm.create_comm is not comm.DummyComm
 
 
 def test_an_unknown_model_is_refused():

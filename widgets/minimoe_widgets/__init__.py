@@ -4,7 +4,9 @@ themselves."""
 from minimoe_widgets.balance import BalanceExplorer
 from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.context import ContextExplorer
+from minimoe_widgets.explorers import Explorers
 from minimoe_widgets.routing import RoutingExplorer
 from minimoe_widgets.speculation import SpeculationExplorer
 
-__all__ = ["BalanceExplorer", "CompressionExplorer", "ContextExplorer", "RoutingExplorer", "SpeculationExplorer"]
+__all__ = ["BalanceExplorer", "CompressionExplorer", "ContextExplorer", "Explorers", "RoutingExplorer"]
+__all__ += ["SpeculationExplorer"]

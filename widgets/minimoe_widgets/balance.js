@@ -100,7 +100,8 @@ function dashed(pen, size, y) {
 function drawMaxVio(pen, view, size, look) {
   const high = Math.max(1, ...view.maxvio.map((values) => Math.max(...values))) * 1.08;
   const height = axes(pen, size, look, size.maxvioTop, "MaxVio", 0, high);
-  if (view.worst <= high) dashed(pen, size, height(view.worst));
+  view.worstShown = view.worst <= high;
+  if (view.worstShown) dashed(pen, size, height(view.worst));
   view.maxvio.forEach((values, i) => {
     const chosen = i === view.maxvio.length - 1;
     curve(pen, size, values, height, chosen ? (look.dark ? SKY : BLUE) : GREY, chosen ? 2 : 1);
@@ -169,7 +170,8 @@ function drawKey(key, view, look, palette) {
   key.innerHTML = `<span>load <i style="${box}width:70px;background:linear-gradient(90deg,${stops})"></i>
     ${open}${view.top.toFixed(1)} × the mean</span>
     <span><i style="${box}width:11px;box-sizing:border-box;border:1px solid ${GREY};background:rgb(${look.empty})"></i> idle</span>
-    <span>${view.layers.length > 1 ? "grey curves: the other layers; " : ""}dashed: ${view.worst.toFixed(1)}, MaxVio if a few experts serve every token</span>`;
+    <span>${view.layers.length > 1 ? "grey curves: the other layers" : ""}</span>
+    <span>${view.worstShown ? `dashed: ${view.worst.toFixed(1)}, MaxVio if a few experts serve every token` : ""}</span>`;
 }
 
 function describe(view, at) {

@@ -9,9 +9,11 @@ How the production version differs: these are five teams' tools, on five address
 """
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import comm
 import ipywidgets as widgets
 
 from minimoe.tokenizer import SPECIAL_TOKENS
@@ -166,11 +168,12 @@ class Explorers(widgets.VBox):
                 if self.explorer is None:
                     raise ValueError("the open tab shows no explorer of this model")
                 return self.explorer.static()
-            explorer = self._makers[tab](self._opened)
-            try:
-                return explorer.static()
-            finally:
-                _close(explorer)
+            with _unseen():
+                explorer = self._makers[tab](self._opened)
+                try:
+                    return explorer.static()
+                finally:
+                    _close(explorer)
 
     def close(self):
         """Close the explorer of the open tab, and its training with it."""
@@ -188,6 +191,16 @@ def _needed(opened: ModelFolder):
     if opened.tokenizer is None:
         raise ValueError("its folder has no tokenizer.json, so no text can be read")
     return opened.tokenizer
+
+
+@contextmanager
+def _unseen():
+    """Widgets made in here are announced to no page: one that is closed at once is an error in the browser."""
+    announced, comm.create_comm = comm.create_comm, comm.DummyComm
+    try:
+        yield
+    finally:
+        comm.create_comm = announced
 
 
 def _close(widget):
