@@ -81,6 +81,7 @@ IDLE_SHARE = Exercise(
     wrong=(
         Wrong("experts", lambda load_E, devices: _waiting(load_E), "you let every expert have a device of its own; add up the experts that share one first."),
         Wrong("dealt out", lambda load_E, devices: _waiting(load_E.reshape(-1, devices).sum(0)), "you deal the experts out like cards; neighbours share a device."),
+        Wrong("turned", lambda load_E, devices: _waiting(load_E.reshape(-1, devices).sum(1)), "you put `devices` experts on each device; there are `devices` of them, with E / devices experts each: reshape(devices, -1)."),
         Wrong("MaxVio", lambda load_E, devices: router.max_violation(load_E.reshape(devices, -1).sum(1)), "you return MaxVio, the extra time relative to the mean; the share of the whole time is v / (1 + v)."),
         Wrong("working", lambda load_E, devices: 1 - _waiting(load_E.reshape(devices, -1).sum(1)), "you return the share spent working; subtract it from 1."),
         Wrong("largest wait", lambda load_E, devices: 1 - (lambda x: (x.min() / x.max()).item())(load_E.reshape(devices, -1).sum(1).double()), "you return the wait of the idlest device; take the average over all of them."),
@@ -100,9 +101,13 @@ IDLE_SHARE = Exercise(
 
 def _step_inputs(g: torch.Generator):
     yield {
-        "scores_ME": torch.tensor([[0.9, 0.8, 0.6, 0.2], [0.9, 0.3, 0.2, 0.1]]),
-        "bias_E": torch.tensor([-0.4, 0.0, 0.0, 0.0]), "top_k": 2, "gamma": 0.1,
+        "scores_ME": torch.tensor([[0.9, 0.8, 0.6, 0.2], [0.9, 0.1, 0.2, 0.3]]),
+        "bias_E": torch.tensor([-0.2, 0.0, 0.0, 0.0]), "top_k": 2, "gamma": 0.1,
     }  # fmt: skip
+    # Only expert 0 is chosen. Counts without minlength have one entry here, which broadcasts instead of raising;
+    # in every other case the last expert has a token. So a reader who forgot minlength is told so.
+    only = torch.tensor([[0.9, 0.3, 0.2], [0.8, 0.1, 0.4], [0.7, 0.2, 0.1]])
+    yield {"scores_ME": only, "bias_E": torch.tensor([0.1, 0.0, 0.0]), "top_k": 1, "gamma": 0.1}
     draw = torch.rand(5, 3, generator=g)
     yield {"scores_ME": draw, "bias_E": torch.tensor([0.3, -0.2, 0.1]), "top_k": 1, "gamma": 0.01}
     scores_ME = torch.rand(12, 8, generator=g)
@@ -138,6 +143,12 @@ def _first_choice_only(scores_ME, bias_E, top_k, gamma):
     return gates, bias_E + gamma * torch.sign(load_E.mean() - load_E)
 
 
+def _chosen_only(scores_ME, bias_E, top_k, gamma):
+    gates, _ = _step_variant()(scores_ME, bias_E, top_k, gamma)
+    load_E = (scores_ME + bias_E).topk(top_k).indices.flatten().bincount().float()
+    return gates, bias_E + gamma * torch.sign(load_E.mean() - load_E)
+
+
 def _fresh_bias(scores_ME, bias_E, top_k, gamma):
     gates, moved = _step_variant()(scores_ME, bias_E, top_k, gamma)
     return gates, moved - bias_E
@@ -151,7 +162,7 @@ BALANCED_STEP = Exercise(
     tolerance=1e-5,
     because="float32 rounds at 6e-8; a gate is one division, a bias one addition",
     wrong=(
-        Wrong("bias in the gates", _step_variant(gates_from="biased"), "your gates change when only the bias changes: make them from the scores without bias."),
+        Wrong("bias in the gates", _step_variant(gates_from="biased"), "your gates contain the bias: make them from the scores alone."),
         Wrong("wrong sign", _step_variant(move=lambda e: -torch.sign(e)), "you raise the bias of busy experts: they get busier with every step."),
         Wrong("mean of tokens", _step_variant(mean_of="tokens"), "your mean load is tokens / experts. Every token is served by K experts: the mean is K times that, or load_E.mean()."),
         Wrong("no standing still", _step_variant(move=lambda e: torch.where(e > 0, 1.0, -1.0)), "an expert with exactly the mean load must keep its bias; yours moves."),
@@ -159,6 +170,7 @@ BALANCED_STEP = Exercise(
         Wrong("error, not sign", _step_variant(move=lambda e: e), "your step grows with the error; the sign rule moves every bias by gamma, up or down."),
         Wrong("bias does not choose", _step_variant(choose_by="scores"), "you choose by the scores alone, so the bias has no effect: choose by score plus bias."),
         Wrong("first choice only", _first_choice_only, "you count each token's first expert only; all K of them do the work."),
+        Wrong("no minlength", _chosen_only, "an expert without tokens must still count, with a load of 0: give bincount minlength=E."),
         Wrong("gates do not sum to 1", _step_variant(normalise=False), "your gates do not add up to 1: divide by their sum over the K chosen."),
         Wrong("bias forgotten", _fresh_bias, "you return the change of the bias; add it to the bias that was there."),
         Wrong("bias never moved", lambda s, b, k, g: (_step_variant()(s, b, k, g)[0], b.clone()), "your bias is the one you were given: it is never updated."),
@@ -177,7 +189,7 @@ BALANCED_STEP = Exercise(
         "    return gates_MK, bias_E + gamma * (load_E.mean() - load_E).sign()\n"
     ),
     differs="This is the second half of your function, with the published variants of the rule; choice and gates are `minimoe.model.router.choose`.",
-    canonical=lambda result: (result[0].sort(-1).values, result[1]),
+    canonical=lambda result: (result[0].sort(-1, descending=True).values, result[1]),
     returns=("gates_MK", "bias_E"),
 )  # fmt: skip
 
