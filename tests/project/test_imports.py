@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "kernels/minimoe_kernels": {"minimoe", "torch", "numpy", "einops", "triton"},
     "widgets/minimoe_widgets": {
         "minimoe", "minimoe_kernels", "torch", "numpy", "einops",
-        "anywidget", "ipywidgets", "IPython", "matplotlib", "plotly", "traitlets",
+        "anywidget", "comm", "ipywidgets", "IPython", "matplotlib", "plotly", "traitlets",
     },
 }  # fmt: skip
 
