@@ -17,7 +17,8 @@ from minimoe_course.start import data_path
 from minimoe_widgets.context_twin import retrieval_twin
 from minimoe_widgets.context_words import retrieval_alt
 
-__all__ = ["EXERCISES", "half_split_rope", "hops", "map_figure", "recorded", "seed_map", "share_of_seeds", "spread"]
+__all__ = ["EXERCISES", "half_split_rope", "hops", "map_figure", "no_rope", "recorded", "seed_map", "share_of_seeds"]
+__all__ += ["spread"]
 
 
 def recorded() -> dict[str, dict]:
@@ -68,6 +69,11 @@ def half_split_rope(x, turns):
     interleaved = torch.stack([first, second], dim=-1).flatten(-2)
     turned = apply_rope(interleaved, turns)
     return torch.cat([turned[..., 0::2], turned[..., 1::2]], dim=-1)
+
+
+def no_rope(x, turns):
+    """No positions: every pair stays where it is."""
+    return x
 
 
 def _turn_inputs(g: torch.Generator):
@@ -141,9 +147,9 @@ def _yarn_inputs(g: torch.Generator):
 
 
 def yarn_frequencies(width, theta, factor, length, beta_fast, beta_slow):
-    """`inv_freq` of a config with these numbers."""
+    """`inv_freq` of a config with these numbers, in float32, which is what a reader's own tensors are."""
     scaling = {"type": "yarn", "factor": factor, "original_max_position_embeddings": length}
-    return inv_freq(_mla_config(width, theta, length, **scaling, beta_fast=beta_fast, beta_slow=beta_slow))
+    return inv_freq(_mla_config(width, theta, length, **scaling, beta_fast=beta_fast, beta_slow=beta_slow)).float()
 
 
 def _yarn_variant(rounds=True, reverse=False, ramp=None, mix_lengths=False, whole=False, natural=True):
@@ -163,8 +169,8 @@ def _yarn_variant(rounds=True, reverse=False, ramp=None, mix_lengths=False, whol
         r = 1 - r if reverse else r
         r = torch.full_like(r, ramp) if ramp is not None else r
         if mix_lengths:
-            return 1 / ((1 - r) / freqs + r * factor / freqs)
-        return freqs * (1 - r) + freqs / factor * r
+            return (1 / ((1 - r) / freqs + r * factor / freqs)).float()
+        return (freqs * (1 - r) + freqs / factor * r).float()
 
     return frequencies
 
@@ -174,7 +180,7 @@ YARN = Exercise(
     reference=yarn_frequencies,
     inputs=_yarn_inputs,
     tolerance=1e-6,
-    because="frequencies are at most 1, and float32 rounds at 6e-8 of them",
+    because="frequencies are at most 1, and float32 rounds at 6e-8 of them; a power and two products follow",
     wrong=(
         Wrong(
             "ramp reversed", _yarn_variant(reverse=True),
@@ -204,7 +210,7 @@ YARN = Exercise(
     ),
     solution=(
         "def yarn_frequencies(width, theta, factor, length, beta_fast, beta_slow):\n"
-        "    pairs = torch.arange(width // 2, dtype=torch.float64)\n"
+        "    pairs = torch.arange(width // 2)\n"
         "    freqs = theta ** (-2 * pairs / width)\n"
         "    place = lambda beta: width * math.log(length / (2 * math.pi * beta)) / (2 * math.log(theta))\n"
         "    low, high = max(math.floor(place(beta_fast)), 0), math.ceil(place(beta_slow))\n"
@@ -212,7 +218,7 @@ YARN = Exercise(
         "    return freqs * (1 - ramp) + freqs / factor * ramp\n"
     ),
     source=inv_freq,
-    differs="It reads the numbers from a config; the ramp is a function of its own, which also survives two equal ends.",
+    differs="It reads the numbers from a config and works in float64; the ramp is a function of its own, which also survives two equal ends.",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def angles_twin(pairs, title: str, alt: str) -> Twin:
     else:
         above.annotate("with YaRN", (places[-1], pairs.now_tokens[-1]), (0, 8), textcoords="offset points", ha="right",
                        color=OKABE_ITO["blue"])  # fmt: skip
-        above.annotate("before", (places[-1], pairs.plain_tokens[-1]), (0, -16), textcoords="offset points", ha="right",
+        above.annotate("before", (places[-2], pairs.plain_tokens[-2]), (8, -12), textcoords="offset points",
                        color="#555555")  # fmt: skip
     for name, (tokens, colour) in levels.items():
         above.axhline(tokens, color=OKABE_ITO[colour], linestyle=":")
