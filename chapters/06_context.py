@@ -34,7 +34,7 @@ setup(seed=0)
 #
 # DeepSeek-V3 was trained on 14.8 trillion tokens in rows of 4,096. Then came 2,000 more steps, less than one hundredth of the tokens, and it read rows of 131,072: 32 times as long. Nothing in the weights says how long a row may be. So why does a model fail beyond the length it was trained on, and what do so few steps repair?
 #
-# Our model for this is small enough to see through. It was trained on rows of 64 tokens like the one below. A capital letter with a digit behind it is a **record**; `?B` asks for the digit of `B`; small letters are hay.
+# Our model for this is small enough to see through. It was trained on rows of up to 64 tokens like the one below. A capital letter with a digit behind it is a **record**; `?B` asks for the digit of `B`; small letters are hay.
 
 # %%
 from minimoe.inference.retrieval import Needles, retrieval
@@ -54,18 +54,19 @@ print(tokenizer.decode(ids_MT[0].tolist()), "->", tokenizer.decode([answer]))
 # %% [markdown] tags=["by-hand"]
 # ## Two pairs by hand
 #
-# RoPE turns each pair of numbers of a query or key by its own angle a token. Take two pairs, one that turns 2 radians a token and one that turns 0.1, and a training length of 8 tokens. Which angles has each pair met after 8 tokens, and which does it meet for the first time at 16? A full circle is 6.28.
+# RoPE turns each pair of numbers of a query or key by its own angle a token. Take two pairs, one that turns 2 radians a token and one that turns 0.05, and a training length of 16 tokens. Which angles has each met? And how far from all of them are the angles that come up to token 64? A full circle is 6.28.
 
 # %% tags=["by-hand", "nbval-check-output"]
-for radians_a_token in (2.0, 0.1):
-    trained = [m * radians_a_token % (2 * math.pi) for m in range(8)]
-    beyond = [m * radians_a_token % (2 * math.pi) for m in range(8, 16)]
-    nearest = [min(abs(new - old) for old in trained) for new in beyond]
-    print(f"{radians_a_token} a token: trained {[round(x, 1) for x in trained]}")
-    print(f"   farthest new angle: {max(nearest):.1f} from any trained one")
+circle = 2 * math.pi
+for speed in (2.0, 0.05):
+    met = [m * speed % circle for m in range(16)]
+    new = [m * speed % circle for m in range(16, 64)]
+    away = [min(min(abs(a - b), circle - abs(a - b)) for b in met) for a in new]
+    print(f"{speed} a token, met: {' '.join(f'{x:.1f}' for x in sorted(met))}")
+    print(f"   a new angle is up to {max(away):.1f} away from all of these")
 
 # %% [markdown]
-# The fast pair has been round the circle more than twice: whatever comes later lies close to something it knows. The slow pair has seen a tenth of its circle. Every position beyond 8 is an angle that no weight was ever fitted to.
+# The fast pair has been round the circle five times; whatever comes later lies close to something it knows. The slow pair has seen an eighth of its circle. Beyond 16 tokens it meets angles that no weight was ever fitted to.
 
 # %% [markdown] tags=["beat"]
 # ## Wavelengths
@@ -238,7 +239,7 @@ print(f"ours, s = 8: m = {0.1 * math.log(8) + 1:.5f}, squared {(0.1 * math.log(8
 
 # %% [markdown]
 # ### Exercise: the scale under YaRN
-# ●●○○○ · 5 min · forgetting the square, or the factor, is the commonest mistake in re-implementations; the text stays fluent and retrieval suffers.
+# ●●○○○ · 5 min · forgetting the square, or all of it, is a common mistake in re-implementations; nothing fails, and long rows suffer.
 #
 # Return what the scores $q \cdot k$ are multiplied by. `head_width` is $N + R$.
 # By hand: width 16, $\ln s = 10$, mscale 1: $m = 2$, so $4 / 4 = 1$.
@@ -248,13 +249,14 @@ def attention_scale(head_width, factor, mscale):
     ...  # your code
 
 attention_scale = check("06.attention_scale", attention_scale)
-print(f"V3's scores are multiplied by {attention_scale(192, 40, 1.0):.4f} instead of {192**-0.5:.4f}")
+scaled = attention_scale(192, 40, 1.0)
+print(f"V3's scores are multiplied by {scaled:.4f} instead of {192**-0.5:.4f}")
 
 # %%
 hints("06.attention_scale")
 
 # %% [markdown]
-# So YaRN is two things: slower pairs and a sharper softmax. Which one helps? The study behind this chapter (`python data/context/train.py`) took models of several seeds, stretched each six ways, and asked *before* any further training. In brackets the worst and the best seed. Place your bet: slower pairs, or the sharper softmax?
+# So YaRN is two things: slower pairs and a sharper softmax. Which one helps? The study behind this chapter (`python data/context/train.py`) took models of several seeds, stretched each six ways, and asked *before* any further training. Place your bet: slower pairs, or the sharper softmax?
 
 # %%
 from minimoe_course.ch06 import recorded, seed_map, share_of_seeds, spread
@@ -280,7 +282,8 @@ table("before")
 # %%
 with patch("minimoe.model.mla.apply_rope", no_rope):
     without = retrieval(base, needles, [64], depths, trials=24).by_length()[64]
-print(f"no rotation at all: {without:.0%} right, with rotations {before.by_length()[64]:.0%}, by chance {needles.chance:.0%}")
+rotated = before.by_length()[64]
+print(f"no rotation: {without:.0%} right, with rotations {rotated:.0%}, by chance {needles.chance:.0%}")
 
 # %% [markdown]
 # Content alone finds more than half. YaRN was developed on LLaMA, where the whole head rotates; there the angles have more to spoil. We have not measured one here.
@@ -362,16 +365,18 @@ def facts(config, read, phases, first_phase):
     share = sum(steps * rows * tokens for steps, rows, tokens in phases) / first_phase
     steps = " + ".join(f"{steps} x {rows} x {tokens}" for steps, rows, tokens in phases)
     kept, slowed = sum(r == 0 for r in pairs.ramp), sum(r == 1 for r in pairs.ramp)
-    return pairs.trained_tokens, read, f"{pairs.finished} of {len(pairs.ramp)}", f"{kept} and {slowed}", steps, f"{share:.1%}"
+    finished = f"{pairs.finished} of {len(pairs.ramp)}"
+    return pairs.trained_tokens, read, finished, f"{kept} and {slowed}", steps, f"{share:.1%}"
 
 ours = facts(stretched.config, 512, [(80, 4, 256), (80, 2, 512)], 1300 * 512)
 v3 = facts(minimoe.V3, 131072, [(1000, 1920, 32768), (1000, 480, 131072)], 14.8e12)
 what = (
-    "tokens a row in training; tokens a row after; pairs that finish a turn; pairs kept, pairs slowed down whole; "
-    "second phases: steps x rows x tokens; of the tokens before"
+    "tokens a row in training; tokens a row after; pairs that finish a turn; "
+    "pairs kept, pairs slowed down whole; second phases: steps x rows x tokens; of the tokens before"
 ).split("; ")
 paper = "arXiv 2412.19437 section 4.3"
-compare_table(zip(what, ours, v3, [paper, paper, "computed", "computed; config", paper, "computed"]), ours="ours")
+sources = [paper, paper, "computed", "computed; config", paper, "computed"]
+compare_table(zip(what, ours, v3, sources), ours="ours")
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -381,8 +386,8 @@ compare_table(zip(what, ours, v3, [paper, paper, "computed", "computed; config",
 # %% tags=["when-it-pays"]
 show(
     lines(
-        {way: share_of_seeds(way) for way in ("extrapolation", "interpolation", "yarn", "yarn, betas 1")},
-        "YaRN starts high; after 100 steps every way has learned it",
+        {way: share_of_seeds(way) for way in ways if "alone" not in way},
+        "YaRN starts high, and every way arrives",
         "steps of the second phase", "right at 512 tokens, median of seeds",
         grey=["extrapolation"],
     ),
@@ -396,7 +401,7 @@ table("after")
 # %% [markdown]
 # Three things to read off.
 #
-# - **The right end.** Every way arrives, extrapolation included: a small model can be moved to new angles in 60 steps. Interpolation still errs in short rows, and V3's betas, which slow down pairs that our model tells neighbours apart with, end a little lower than betas of 1.
+# - **The right end.** Every way arrives, extrapolation included: a small model can be moved to new angles in 60 steps. Interpolation still errs in short rows. V3's betas end lower than betas of 1; we think because they slow down the pairs that tell neighbours apart.
 # - **The left end.** This is what YaRN buys: most of it is found before the first step. Where a step is 63 million tokens, that is worth having; where it is a thousand, it is not.
 # - **The dip.** The first 80 steps are on rows of 256, and what YaRN finds at 512 falls meanwhile. Training at one length can cost another; the curve recovers with the rows of 512.
 #

@@ -82,7 +82,8 @@ def test_yarn_alone_reaches_farther_than_nothing(base, needles):
 def test_storing_in_bfloat16_changed_little(receipt):
     for name in ("base", "extended"):
         for length, share in receipt["float32"][name].items():
-            assert abs(share - receipt["stored"][name][length]) < 0.05, (name, length)
+            # 100 other questions: three standard deviations of a share of one half are 0.15
+            assert abs(share - receipt["stored"][name][length]) < 0.15, (name, length)
 
 
 def test_every_seed_has_every_map_and_every_step(seeds):
