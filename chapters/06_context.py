@@ -140,12 +140,12 @@ for name, mistake in (("the other layout", half_split_rope), ("no rotation at al
         print(f"{name:18} {evaluate(nano, text_MT):.2f}")
 
 # %% [markdown]
-# The wrong layout is nearly as bad as no positions at all. No error was raised, since both layouts have the same shapes, and the text such a model writes still looks like text. This mix-up has happened in serving engines.
+# The wrong layout is nearly as bad as no positions at all. No error was raised, since both layouts have the same shapes. This mix-up has happened in serving engines.
 
 # %% [markdown] tags=["beat"]
 # ## Beyond the trained length
 #
-# Now the same model, unchanged, in rows longer than 64 tokens. To answer, it looks twice. In the first layer the digit looks at the letter before it and takes its name along; in the second the question looks for the digit that carries the name. The first look needs the position ("one back"), the second the content. Which of them do you expect to fail first? The curves show how much of its attention goes where it should.
+# Back to our small model, unchanged, in rows longer than 64 tokens. To answer, it looks twice. In the first layer the digit looks at the letter before it and takes its name along; in the second the question looks for the digit that carries the name. The first look needs the position ("one back"), the second the content. Which of them do you expect to fail first? The curves show how much of its attention goes where it should.
 
 # %%
 from minimoe_course.ch06 import hops, map_figure
@@ -327,9 +327,9 @@ for name, found in told.items():
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# How far can you stretch without training? The explorer holds wavelengths against the trained length, shows the ramp, and measures our model under whatever the sliders say.
+# How far can you stretch without training, and does more sharpening help more? The explorer holds wavelengths against the trained length, shows the ramp, and measures our model under whatever the sliders say.
 #
-# **Try first:** move *Factor* to 1 and look at the three pairs above the trained length. Then open *What is still found*, press *Measure*, and try factors of 4, 8 and 16 against the recorded maps.
+# **Try first:** move *Factor* to 1 and look at the three pairs above the trained length. Then open *What is still found*, press *Measure*, and again with *mscale* at 0 and at 2: same angles, a flatter and a sharper softmax.
 
 # %% tags=["play"]
 from minimoe_widgets import ContextExplorer

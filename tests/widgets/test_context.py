@@ -69,6 +69,8 @@ def test_v3s_pairs_can_be_looked_at_beside_this_model_s(explorer):
 def test_an_extended_model_opens_at_its_own_factor(short):
     explorer = ContextExplorer(extend(short, 5, beta_fast=16))
     assert (explorer.factor.value, explorer.fast.value, explorer.trained) == (5, 16, 64)
+    explorer.fast.value = 1
+    assert "YaRN keeps 5, slows 3 down by the whole factor<" in explorer.title.value  # and none by a part
     explorer.factor.value = 1
     assert explorer.stretched(explorer.model.config) == short.config
 

@@ -24,10 +24,9 @@ def angles_title(pairs: RotaryPairs) -> str:
     if pairs.read_tokens == pairs.trained_tokens:
         return f"{first}, {count - pairs.finished} never do"
     kept, whole = sum(r == 0 for r in pairs.ramp), sum(r == 1 for r in pairs.ramp)
-    return (
-        f"{first}; to read {human_tokens(pairs.read_tokens)}, YaRN keeps {kept}, slows {whole} down by the whole "
-        f"factor and {count - kept - whole} by a part of it"
-    )
+    partly = f" and {count - kept - whole} by a part of it" if count > kept + whole else ""
+    read = human_tokens(pairs.read_tokens)
+    return f"{first}; to read {read}, YaRN keeps {kept}, slows {whole} down by the whole factor{partly}"
 
 
 def angles_alt(pairs: RotaryPairs) -> str:
