@@ -28,7 +28,6 @@ class BackgroundRun:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._between_steps = threading.Lock()
-        atexit.register(self._leave)
 
     @property
     def records(self) -> list[dict]:
@@ -66,6 +65,7 @@ class BackgroundRun:
             self.error = None
             self._stopping.clear()
             self._thread = threading.Thread(target=self._steps, name="minimoe training", daemon=True)
+            atexit.register(self._leave)
             self._thread.start()
         return self
 
@@ -80,6 +80,8 @@ class BackgroundRun:
                 self.trainer.save()
         except BaseException as error:  # shown where the run is watched: a thread has nobody to raise to
             self.error = error
+        finally:
+            atexit.unregister(self._leave)  # which would keep the model alive as long as the interpreter
 
     def stop(self, timeout: float | None = 60.0) -> None:
         """Stop after the step in progress and wait for it. Raises the error that ended the run, if one did."""

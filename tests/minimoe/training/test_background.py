@@ -1,7 +1,9 @@
 """A run in a thread: watched, changed, stopped, resumed, and its errors kept."""
 
 import dataclasses
+import gc
 import time
+import weakref
 
 import pytest
 import torch
@@ -109,3 +111,12 @@ def test_waiting_too_short_says_so():
     with pytest.raises(TimeoutError, match="still going"):
         run.wait(0.01)
     run.stop()
+
+
+def test_a_run_that_is_over_keeps_nothing_alive():
+    run = BackgroundRun(*parts(steps=3))
+    run.start().wait(60)
+    gone = weakref.ref(run.trainer.model)
+    del run
+    gc.collect()
+    assert gone() is None
