@@ -320,7 +320,7 @@ show(
 #
 # A likely reason, which we have not tested: the 1,024 tokens of our batch are about 400 different ones, so most of the 2,048 rows of the embedding stand still in a step, and must go further when their turn comes. A batch of V3 has 63 million tokens and meets nearly every row.
 #
-# Now a longer race, 200 steps and five seeds, at the rates that were best there: 0.01 for Muon, 0.002 for AdamW with a longer warm-up. And what is a step worth? Muon's five rounds of products take time. The two are timed in turn, so that other work on the machine slows both alike.
+# Now a longer race, 200 steps and five seeds, at the rates that were best for that length: 0.01 for Muon, 0.004 for AdamW with a longer warm-up. And what is a step worth? Muon's five rounds of products take time. The two are timed in turn, so that other work on the machine slows both alike.
 
 # %%
 from minimoe.training.loop import Trainer
@@ -328,7 +328,7 @@ from minimoe_course.measure import cpu_us
 
 racers = {
     name: Trainer(minimoe.Transformer(minimoe.NANO), Batches(documents, 8, 128), how).step
-    for name, how in {"Muon": Settings(steps=99), "AdamW": Settings(steps=99, optimizer="adamw", lr=2e-3)}.items()
+    for name, how in {"Muon": Settings(steps=99), "AdamW": Settings(steps=99, optimizer="adamw", lr=4e-3)}.items()
 }
 step_s = {name: median / 1e6 for name, (_, median, _) in cpu_us(racers, rounds=7).items()}
 ratio = step_s["Muon"] / step_s["AdamW"]
@@ -360,7 +360,15 @@ show(
 )
 
 # %% [markdown]
-# Step for step Muon is ahead, in all five seeds; second for second AdamW is, in all five. Both differences are about two hundredths of a nat, next to half a nat for the two tables. A paper could print either line as its headline.
+# Step for step the two are level as far as five seeds can tell: the interval holds zero, just. Second for second AdamW is ahead, in all five seeds, by about a twentieth of a nat. Half a nat was at stake in the rate of the tables.
+#
+# The first time we ran this race we had stopped the search earlier, at 0.002 for AdamW, the winner among the short runs. This is what came out:
+
+# %%
+print(f"AdamW at 0.002, 200 steps, minus Muon, 200: {curves.paired('adamw_half', 'reference')}")
+
+# %% [markdown]
+# "Muon ahead in five of five seeds": a clear result, and an artefact of one factor of two in the other side's rate. Seeds measure the luck of a run. They say nothing about the care that went into either side.
 #
 # What does not follow: that it is so for large models. Muon's extra products grow more slowly than the rest of a step when batches grow, so its overhead shrinks with scale; Moonlight reports AdamW's loss for about half the training FLOPs (arXiv 2502.16982). The models of this course are trained with Muon, at 0.01.
 
@@ -625,7 +633,7 @@ receipt([
     ("V3's recipe as shares of the run", "Settings.v3", "asserted by tests/minimoe/training/test_settings.py"),
     ("a killed run goes on bit-identically", "yes", "asserted by tests/minimoe/training/test_snapshot.py"),
     ("filling in the middle loses no character", "yes", "asserted by tests/minimoe/training/test_fim.py"),
-    ("Muon ahead by the step, AdamW by the second", "5 of 5 seeds", "asserted by tests/course/test_chapter_07.py"),
+    ("level by the step, AdamW ahead by the second", "5 seeds", "asserted by tests/course/test_chapter_07.py"),
     ("an untrained router sorts words", "3 of 4 and more", "asserted by tests/course/test_chapter_07.py"),
 ])
 

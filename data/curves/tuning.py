@@ -1,14 +1,14 @@
 """Tuning AdamW and Muon on the study's setting, with the same effort for both, before they are compared.
 
-    python data/curves/tuning.py                # every run that is not in tuning.jsonl yet; about 13 CPU-minutes
+    python data/curves/tuning.py                # every run that is not in tuning.jsonl yet; about 15 CPU-minutes
     python data/curves/tuning.py adamw          # one optimizer
     python data/curves/tuning.py --table        # what came out
 
 Three rounds for each optimizer. First a grid, 100 steps with seed 0: the rate `lr` of the matrices in steps of two, and
 how much further embedding and head step (`table_rate`) in steps of about three. Then, at the grid's best, one change
-at a time: a longer warm-up, no weight decay. Last, 200 steps with two seeds for the best of all and for the same at
-half the rate, since a longer run often wants a lower one. The last round's seeds are 10 and 11 and the study's 0 to 4,
-so that the final choice is not made by the numbers that are reported.
+at a time: a longer warm-up, no weight decay. Last, 200 steps, since a longer run may want another rate: the best of all
+at its rate, at half and at double with one seed, and the better two of these with a second. The last round's seeds are
+10 and 11 and the study's 0 to 4, so that the final choice is not made by the numbers that are reported.
 """
 
 import argparse
@@ -118,8 +118,12 @@ def tune(bench: Bench, optimizer: str) -> Recipe:
         changed = dataclasses.replace(best, **change)
         short[changed] = measure(bench, changed, SHORT, SHORT_SEED)
     best = min(short, key=short.get)
-    finalists = (best, dataclasses.replace(best, lr=best.lr / 2))
-    final = {r: statistics.fmean(measure(bench, r, LONG, seed) for seed in LONG_SEEDS) for r in finalists}
+    first, second = LONG_SEEDS
+    long = {}
+    for factor in (0.5, 1, 2):
+        recipe = dataclasses.replace(best, lr=best.lr * factor)
+        long[recipe] = measure(bench, recipe, LONG, first)
+    final = {r: statistics.fmean((long[r], measure(bench, r, LONG, second))) for r in sorted(long, key=long.get)[:2]}
     return min(final, key=final.get)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from minimoe.training import Settings
 from minimoe.training.optimizer import TABLE_RATE
 
 CURVES = Path(__file__).parents[2] / "data" / "curves"
@@ -35,6 +36,15 @@ def test_the_best_rates_lie_inside_the_grid_and_not_at_its_edge(tuning, optimize
     winner, grid = tuning.tune(NoMoreRuns(), optimizer), tuning.GRID[optimizer]
     assert min(grid) < winner.table_rate < max(grid)
     assert min(grid[winner.table_rate]) < winner.lr < max(grid[winner.table_rate])
+
+
+def test_the_study_runs_both_optimizers_at_their_best(tuning):
+    spec = importlib.util.spec_from_file_location("study", CURVES / "study.py")
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    adamw, muon = (tuning.tune(NoMoreRuns(), optimizer) for optimizer in ("adamw", "muon"))
+    assert study.ADAMW == {"optimizer": "adamw", "lr": adamw.lr} | adamw.changes
+    assert muon.lr == Settings(steps=1).lr and not muon.changes
 
 
 def test_both_optimizers_get_the_same_search(tuning):
