@@ -360,7 +360,7 @@ show(
 )
 
 # %% [markdown]
-# Step for step the two are level as far as five seeds can tell: the interval holds zero, just. Second for second AdamW is ahead, in all five seeds, by about a twentieth of a nat. Half a nat was at stake in the rate of the tables.
+# Step for step the two are level as far as five seeds can tell: the interval barely holds zero. Second for second AdamW is ahead, in all five seeds, by about a twentieth of a nat. Half a nat was at stake in the rate of the tables.
 #
 # The first time we ran this race we had stopped the search earlier, at 0.002 for AdamW, the winner among the short runs. This is what came out:
 
