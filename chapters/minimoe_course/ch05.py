@@ -205,6 +205,10 @@ SPEEDUP = Exercise(
             "all drafts kept alike", lambda a, n, c, d: (1 + n * a) / (c + n * d),
             "you count the second draft as if the first had always been kept: it counts with a times a.",
         ),
+        Wrong(
+            "one term short", lambda a, n, c, d: sum(a**k for k in range(n)) / (c + n * d),
+            "your sum is one term short: you forgot the trunk's own token, or the last draft. It has drafts + 1 terms.",
+        ),
         Wrong("drafting is free", lambda a, n, c, d: _tokens(a, n) / c, "your drafts cost nothing: add drafts * draft to the price of a call."),
         Wrong("checking is free", lambda a, n, c, d: _tokens(a, n) / (1 + n * d), "you charge a plain call, 1; a call that checks costs `check`."),
         Wrong(
