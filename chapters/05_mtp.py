@@ -425,7 +425,7 @@ for batch in (1, 8, 64):
     print(f"pays from an acceptance of {least:.2f}")
 
 # %% [markdown]
-# With acceptance $a$ a call gives $1 + a$ tokens and costs check + draft. So speculation pays if $a > \text{check} + \text{draft} - 1$. Compare the last numbers with the acceptances above them; where one is near 1 or more, no module however good could win. This one is dear: one layer, and a head over 2,048 words, beside a trunk of three layers. For one prompt a second token brings new experts to work; for 8 and 64 most are at work anyway. (The price list alone gives $(1+a)/(\text{check}+\text{draft})$; a run differs from it by the prompt, by getting the module ready, and by waiting for the prompt whose drafts fail most.)
+# With acceptance $a$ a call gives $1 + a$ tokens and costs check + draft. So speculation pays if $a > \text{check} + \text{draft} - 1$. Compare the last numbers with the acceptances above them; where one is near 1 or more, no module however good could win. This one is dear: one layer, and a head over 2,048 words, beside a trunk of three layers. For one prompt a second token brings new experts to work; with more prompts most are at work anyway, but their arithmetic doubles. (The price list alone gives $(1+a)/(\text{check}+\text{draft})$; a run differs from it by the prompt, by getting the module ready, and by waiting for the prompt whose drafts fail most.)
 #
 # ### Exercise: the price of a guess
 # ●●○○○ · 6 min · three numbers that you can measure for any pair of models.
@@ -465,7 +465,7 @@ show(
         grey=["plain decoding"],
         log="x",
     ),
-    alt="Two curves rise with the number of layers from well below 1 at three layers. With 8 prompts the curve passes 1, with one prompt it comes near 1; neither comes near 1.8.",
+    alt="Both curves are well below 1 at three layers and higher at 24. With 8 prompts the curve passes 1 first, with one prompt it comes near 1 at 24 layers; neither comes near 1.8.",
 )
 
 # %% [markdown]
@@ -478,7 +478,7 @@ for batch in (1, 8, 64, 256):
     print(f"{checked:5.1f} for two: {checked / plain:.2f} times")
 
 # %% [markdown]
-# With one conversation a check reads nearly twice the experts. With 64 it reads hardly more, since nearly all are needed anyway. With many hundreds the arithmetic, and no longer the reading, sets the pace, and then two tokens should cost about two. Between these two ends is where speculation can pay; the 1.8 was measured in V3's own service, and holds for such a load. The best we measured on this processor is the upper end of the curves, well below 1.8.
+# With one conversation a check reads nearly twice the experts. With 64 it reads hardly more, since nearly all are needed anyway. With many hundreds the arithmetic, and no longer the reading, sets the pace, and then two tokens should cost about two. Between these two ends is where speculation can pay; the 1.8 was measured in V3's own service, and holds for such a load. The best we measured on this processor is the highest point of the curves, well below 1.8.
 
 # %% tags=["nbval-check-output"]
 receipt([
