@@ -465,11 +465,11 @@ show(
         grey=["plain decoding"],
         log="x",
     ),
-    alt="Both curves are well below 1 at three layers and higher at 24. With 8 prompts the curve passes 1 first, with one prompt it comes near 1 at 24 layers; neither comes near 1.8.",
+    alt="Two curves rise with the number of layers from well below 1 at three layers. With 8 prompts the curve passes 1, with one prompt it comes near 1; neither comes near 1.8.",
 )
 
 # %% [markdown]
-# With eight prompts it turns round; with one it comes to about even. Both stay far from $1 + a$, so what holds them down? A draft costs the same at every depth, so its share of a call shrinks; the check runs through every layer, so depth does not make it free. V3's argument is that a check is almost free, because a step is limited by *reading weights* from memory, and the weights are read once for both tokens. In a mixture of experts that is only half true. Two tokens rarely want the same experts, so a check for one prompt brings nearly twice the experts to work (for eight prompts most of them are at work anyway: part of the gap between the two curves). How many of a layer's 256 experts must be read for one call, if each token picks 8 at random?
+# In the run shown it turns round with eight prompts, and with one it comes to about even. These are short timings: another run on a busy machine had one prompt ahead at 8 layers and eight prompts ahead only at 24. What all runs showed is a clear loss at 3 layers and about even or a small gain at 24. Both stay far from $1 + a$, so what holds them down? A draft costs the same at every depth, so its share of a call shrinks; the check runs through every layer, so depth does not make it free. V3's argument is that a check is almost free, because a step is limited by *reading weights* from memory, and the weights are read once for both tokens. In a mixture of experts that is only half true. Two tokens rarely want the same experts, so a check for one prompt brings nearly twice the experts to work (for eight prompts most of them are at work anyway: part of the gap between the two curves). How many of a layer's 256 experts must be read for one call, if each token picks 8 at random?
 
 # %% tags=["nbval-check-output"]
 for batch in (1, 8, 64, 256):
