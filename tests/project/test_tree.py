@@ -32,7 +32,8 @@ def library(files):
 
 
 def test_no_file_or_folder_has_a_name_that_says_nothing(files):
-    assert [name for name in files if VAGUE & {Path(part).stem for part in Path(name).parts}] == []
+    named = [name for name in files if not name.startswith("data/")]  # where a base model is a base model
+    assert [name for name in named if VAGUE & {Path(part).stem for part in Path(name).parts}] == []
 
 
 def test_library_files_are_one_sitting(library):
