@@ -4,7 +4,8 @@
     python tools/readme.py --check   exit with 1, and say so, where a file is out of date
 
 The address is set once, in pyproject.toml under [project.urls]. Titles and minutes are read from the first cell of each
-notebook. `make chapters` ends with this command, and a test runs the check.
+notebook, processor seconds from chapters/costs.json, which `--costs FILE` writes from a run of the notebooks
+(`make notebooks ARGS=--junitxml=FILE`). `make chapters` ends with this command, and a test runs the check.
 """
 
 import json
@@ -12,9 +13,11 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 START = "00_start.ipynb"
+COSTS = ROOT / "chapters" / "costs.json"
 
 
 def address():
@@ -41,13 +44,34 @@ def chapter(path):
     return heading[1], heading[2].strip(), minutes[1]
 
 
+def read_costs(report):
+    """Keep what the budget test of each notebook measured, as pytest wrote it."""
+    found = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        values = {p.get("name"): float(p.get("value")) for p in case.iter("property")}
+        if "cpu_s" in values:
+            notebook = case.get("classname").split(".")[1] if case.get("file") is None else Path(case.get("file")).stem
+            found[notebook] = values
+    if not found:
+        raise SystemExit(f"{report} has no notebook with a measured cost")
+    COSTS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+
+
+def costs_line():
+    costs = json.loads(COSTS.read_text())
+    total_s, peak_gb = sum(c["cpu_s"] for c in costs.values()), max(c["peak_gb"] for c in costs.values())
+    return f"| | all {len(costs)} notebooks | | {total_s:.0f} | at most {peak_gb:.2f} GB of memory each |"
+
+
 def chapters_block(slug):
-    rows = ["| | chapter | minutes | without installing |", "|---|---|---|---|"]
+    costs = json.loads(COSTS.read_text())
+    rows = ["| | chapter | minutes | processor seconds | without installing |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "chapters").glob("[0-9]*.ipynb")):
         number, title, minutes = chapter(path)
         links = f"[Binder]({binder(slug, path.name)}) · [Colab]({colab(slug, path.name)})"
-        rows.append(f"| {number} | [{title}](chapters/{path.name}) | {minutes} | {links} |")
-    return "\n".join(rows)
+        cpu_s = f"{costs[path.stem]['cpu_s']:.0f}" if path.stem in costs else "not measured"
+        rows.append(f"| {number} | [{title}](chapters/{path.name}) | {minutes} | {cpu_s} | {links} |")
+    return "\n".join([*rows, costs_line()])
 
 
 def elsewhere_block(slug, name):
@@ -81,6 +105,8 @@ def filled(text, blocks):
 
 
 def main():
+    if "--costs" in sys.argv[1:]:
+        read_costs(sys.argv[sys.argv.index("--costs") + 1])
     slug, name = address()
     readme, citation = ROOT / "README.md", ROOT / "CITATION.cff"
     repository = f'repository-code: "https://github.com/{slug}"'
