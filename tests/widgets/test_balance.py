@@ -130,6 +130,7 @@ def test_a_busy_machine_is_said(explorer, monkeypatch):
     shown.live.run.trainer.contention.message = "machine busy: this run gets 40% of one core"
     shown.start.click()
     wait_for(lambda: "gets 40% of one core" in shown.notice.value)
+    assert shown.live.running
 
 
 def test_a_newer_explorer_stops_the_older_ones_thread(explorer):

@@ -1,6 +1,7 @@
 """The race in words and as a picture: the message may be that speculation lost."""
 
 import pytest
+from matplotlib.cbook import is_math_text
 
 from minimoe_widgets.speculation_figure import COLUMNS, alt_text, draw_twin, title
 from minimoe_widgets.speculation_run import Run, Step
@@ -49,4 +50,8 @@ def test_a_long_text_is_wrapped():
 
 @pytest.mark.parametrize("text", ["$x$", "a_b", "%", "\\n"])
 def test_no_token_is_read_as_a_formula(text):
-    draw_twin(runs(), lambda token: text, "title", "alt").png()
+    figure = draw_twin(runs(), lambda token: text, "title", "alt")
+    assert figure.png().startswith(b"\x89PNG")
+    shown = [chip.get_text() for axes in figure.axes for chip in axes.texts]
+    assert sum(text in part.replace("\\$", "$") for part in shown) >= 10  # each token's own text, as it is
+    assert not any(is_math_text(part) for part in shown)
