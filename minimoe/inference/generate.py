@@ -169,7 +169,7 @@ class Decoding:
         self.last_B = self.sample(logits_BV)
         self.after_prefill(ids_BT, lengths_B, read_BTD)
         self.steps.advance(lengths_B)
-        return self.record([(self.last_B, logprob_of(logits_BV, self.last_B))], [1] * len(prompts))
+        return self.record([(self.last_B, self.logprob(logits_BV))], [1] * len(prompts))
 
     def after_prefill(self, ids_BT, lengths_B, read_BTD) -> None:
         """Nothing more to do; speculative decoding drafts here."""
@@ -181,7 +181,7 @@ class Decoding:
         logits_BV = self.steps.head(normed_BTD[:, 0])
         self.last_B = self.sample(logits_BV)
         self.steps.advance(1)
-        return self.record([(self.last_B, logprob_of(logits_BV, self.last_B))], [1] * len(self.rows))
+        return self.record([(self.last_B, self.logprob(logits_BV))], [1] * len(self.rows))
 
     def sample(self, logits_BV: torch.Tensor) -> torch.Tensor:
         """The next token of every row, drawn with the number that its row keeps for it."""
@@ -192,6 +192,10 @@ class Decoding:
     def probabilities(self, logits_MV: torch.Tensor) -> torch.Tensor:
         """The distribution that this request draws from."""
         return probabilities(logits_MV, self.request.temperature, self.request.top_k, self.request.top_p)
+
+    def logprob(self, logits_BV: torch.Tensor) -> torch.Tensor:
+        """What the model gives the tokens just drawn."""
+        return logprob_of(logits_BV, self.last_B)
 
     def indices(self, ahead: int = 0) -> list[int]:
         """The index, among its row's new tokens, of the one that comes next (or `ahead` further)."""

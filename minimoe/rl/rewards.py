@@ -1,0 +1,93 @@
+"""Rewards: what an answer is worth, as a weighted sum of rules.
+
+A rule reads a question and an answer and gives a number. R1-Zero had two rules of equal weight, accuracy and format,
+and no learned judge: a rule cannot be talked round, and a large model trained against a small judge learns to fool it.
+R1 added the share of words in the asked language, and learned judges only where no rule exists.
+
+A policy finds every gap in its rules. Reward the mark of thinking and not what it leads to, and it will think nothings;
+chapter 10 lets it. Two habits of the code below close two such gaps: an answer that did not end is worth nothing,
+whatever it says; and a thought that is never closed is no thought.
+
+How the production version differs: accuracy needs a parser of mathematics and a judge that compiles and runs programs
+(`sandbox`), and answers are scored on machines of their own while the next ones are sampled.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minimoe.rl.rollout import Answer
+from minimoe.rl.tasks import Question
+from minimoe.training.reasoning import split_response
+
+__all__ = ["R1_ZERO", "Rewards", "Rule", "accuracy", "overlong", "tagged", "well_formed"]
+
+Rule = Callable[[Question, Answer], float]
+TAGGED = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
+
+
+def accuracy(question: Question, answer: Answer) -> float:
+    """1 for a right answer that ended, else 0. Source: arXiv 2501.12948 section 2.2.2. Chapter 10."""
+    return float(answer.ended and question.task.is_correct(question.problem, answer.text))
+
+
+def well_formed(question: Question, answer: Answer) -> float:
+    """1 if the answer ended and has a closed thought before it: <think>thought</think>answer.
+
+    That is the form of R1's chat template and of the tasks here. An empty thought has the form too.
+    Source: arXiv 2501.12948 section 2.2.2. Chapter 10.
+    """
+    thought, said = split_response(answer.text)
+    return float(answer.ended and thought is not None and said.strip() != "")
+
+
+def tagged(question: Question, answer: Answer) -> float:
+    """1 if the answer ended and is <think>thought</think><answer>answer</answer>, with nothing around it.
+
+    R1-Zero's own template, for models that were prompted with it. Source: arXiv 2501.12948 table 1. Chapter 10.
+    """
+    once = all(answer.text.count(mark) == 1 for mark in ("<think>", "</think>", "<answer>", "</answer>"))
+    return float(answer.ended and once and TAGGED.fullmatch(answer.text) is not None)
+
+
+def overlong(limit: int, margin: int) -> Rule:
+    """A rule for length: 0 up to `limit - margin` tokens, then falling in a straight line to -1 at `limit`.
+
+    Raises ValueError unless 0 < margin <= limit. Source: DAPO, arXiv 2503.14476 equation 13. Chapter 09.
+    """
+    if not 0 < margin <= limit:
+        raise ValueError(f"margin={margin} must be above 0 and at most limit={limit}")
+
+    def rule(question: Question, answer: Answer) -> float:
+        return -min(max(len(answer.tokens) - (limit - margin), 0) / margin, 1.0)
+
+    return rule
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Named rules with their weights: {"accuracy": (1.0, accuracy), "format": (0.1, well_formed)}.
+
+    Raises ValueError without a rule.
+    """
+
+    rules: dict[str, tuple[float, Rule]]
+
+    def __post_init__(self):
+        if not self.rules:
+            raise ValueError("rules={}: without a rule every answer is worth the same")
+
+    def score(self, question: Question, answer: Answer) -> dict[str, float]:
+        """What each rule gives, before its weight."""
+        return {name: float(rule(question, answer)) for name, (_, rule) in self.rules.items()}
+
+    def total(self, values: dict[str, float]) -> float:
+        """The weighted sum of what the rules gave."""
+        return sum(weight * values[name] for name, (weight, _) in self.rules.items())
+
+    def __repr__(self) -> str:
+        return " + ".join(f"{weight:g} {name}" for name, (weight, _) in self.rules.items())
+
+
+# The paper gives accuracy and format equal weight. A small model that has the form already needs little of the second.
+R1_ZERO = Rewards({"accuracy": (1.0, accuracy), "format": (0.1, well_formed)})

@@ -1,0 +1,49 @@
+"""What many answers to one question say: pass@k and cons@k.
+
+pass@1 is the chance that one sampled answer is right. pass@k is the chance that at least one of k is: what the model can
+find. cons@k is whether the answer that most of k samples agree on is right: what it believes. Reinforcement learning
+can raise pass@1 without raising pass@k, by moving probability onto what was found already; the pair of curves is how
+one tells eliciting from creating.
+
+The estimators are unbiased: n answers are sampled once, and the average over all choices of k of them has a closed form
+(pass) or is drawn (cons).
+
+How the production version differs: the R1 report samples 64 answers for pass@1 on AIME and votes among 64 (16 in the
+figure's label); equality of answers needs a parser of mathematics.
+"""
+
+import random
+from collections import Counter
+from math import comb
+
+__all__ = ["cons_at_k", "pass_at_k"]
+
+
+def pass_at_k(right: int, answers: int, k: int) -> float:
+    """The chance that k of the n answers, chosen without looking, hold a right one: 1 - C(n - c, k) / C(n, k).
+
+    Takes c = `right` of n = `answers`. Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
+    Source: Chen et al., arXiv 2107.03374 equation 1. Chapter 10.
+    """
+    if not 0 <= right <= answers or not 1 <= k <= answers:
+        raise ValueError(f"right={right} of answers={answers} at k={k}: needs 0 <= right <= answers and 1 <= k")
+    return 1 - comb(answers - right, k) / comb(answers, k)
+
+
+def cons_at_k(said: list[str], is_right, k: int, draws: int = 100, seed: int = 0) -> float:
+    """The share of draws of k answers whose most frequent one is right; ties are broken at random.
+
+    Takes the answers as texts that are equal when they mean the same, and a function that says whether such a text is
+    right. With k = len(said) there is one draw. Raises ValueError unless 1 <= k <= len(said).
+    Source: self-consistency, Wang et al., arXiv 2203.11171; cons@64 of arXiv 2501.12948. Chapter 10.
+    """
+    if not 1 <= k <= len(said):
+        raise ValueError(f"k={k} of {len(said)} answers: needs 1 <= k <= {len(said)}")
+    rng, hits = random.Random(f"votes {seed}"), 0.0
+    draws = 1 if k == len(said) else draws
+    for _ in range(draws):
+        votes = Counter(rng.sample(said, k))
+        most = max(votes.values())
+        tied = [text for text, count in votes.items() if count == most]
+        hits += sum(bool(is_right(text)) for text in tied) / len(tied)
+    return hits / draws
