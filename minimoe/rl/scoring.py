@@ -1,9 +1,9 @@
 """What many answers to one question say: pass@k and cons@k.
 
-pass@1 is the chance that one sampled answer is right. pass@k is the chance that at least one of k is: what the model can
-find. cons@k is whether the answer that most of k samples agree on is right: what it believes. Reinforcement learning
-can raise pass@1 without raising pass@k, by moving probability onto what was found already; the pair of curves is how
-one tells eliciting from creating.
+pass@1 is the chance that one sampled answer is right. pass@k is the chance that at least one of k is: what the model
+can find. cons@k is whether the answer that most of k samples agree on is right: what it believes. Reinforcement
+learning can raise pass@1 without raising pass@k, by moving probability onto what was found already; the pair of curves
+is how one tells eliciting from creating.
 
 The estimators are unbiased: n answers are sampled once, and the average over all choices of k of them has a closed form
 (pass) or is drawn (cons).

@@ -23,7 +23,17 @@ class BackgroundRun:
     """
 
     def __init__(self, model, batches, settings, validation=None, folder=None):
-        self.trainer = Trainer(model, batches, settings, validation, folder)
+        self._keep(Trainer(model, batches, settings, validation, folder))
+
+    @classmethod
+    def around(cls, trainer) -> "BackgroundRun":
+        """A run of a trainer that is there already: a `Trainer`, or `minimoe.rl`'s `GRPOTrainer`."""
+        run = cls.__new__(cls)
+        run._keep(trainer)
+        return run
+
+    def _keep(self, trainer) -> None:
+        self.trainer = trainer
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -53,6 +63,11 @@ class BackgroundRun:
     def done(self) -> bool:
         """Whether the run has reached its end."""
         return self.trainer.done
+
+    @property
+    def groups(self) -> list[dict]:
+        """The recorded groups of answers so far, of a trainer that records them."""
+        return list(getattr(self.trainer, "groups", []))
 
     @property
     def message(self) -> str | None:
