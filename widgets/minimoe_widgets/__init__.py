@@ -5,8 +5,9 @@ from minimoe_widgets.balance import BalanceExplorer
 from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.context import ContextExplorer
 from minimoe_widgets.explorers import Explorers
+from minimoe_widgets.rollout import RolloutExplorer
 from minimoe_widgets.routing import RoutingExplorer
 from minimoe_widgets.speculation import SpeculationExplorer
 
 __all__ = ["BalanceExplorer", "CompressionExplorer", "ContextExplorer", "Explorers", "RoutingExplorer"]
-__all__ += ["SpeculationExplorer"]
+__all__ += ["RolloutExplorer", "SpeculationExplorer"]

@@ -15,9 +15,9 @@ __all__ = ["script", "viridis"]
 FOLDER = Path(__file__).parent
 
 
-def script(name: str) -> str:
-    """`canvas.js` followed by the file `name` beside it: one module."""
-    return (FOLDER / "canvas.js").read_text(encoding="utf-8") + (FOLDER / name).read_text(encoding="utf-8")
+def script(*names: str) -> str:
+    """`canvas.js` followed by the files `names` beside it: one module."""
+    return "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("canvas.js", *names))
 
 
 def viridis() -> bytes:

@@ -1,0 +1,134 @@
+"""What RolloutExplorer's page is sent: the curves of a stage once, and the answers of one step whenever it changes.
+
+A token is drawn by how its chance has changed, log pi_step - log pi_reference in nats: 0 if RL has left it alone, ln 2
+if it is now twice as likely as for the model that RL began with. The page's scale ends at `LIMIT`, beyond which RL has
+made a token e times as likely or more; a fixed scale, so that steps can be compared while one scrubs.
+
+How the production version differs: one looks at samples there, and at means; nobody sees tokens move.
+"""
+
+import anywidget
+import numpy as np
+import traitlets
+
+from minimoe_widgets.canvas import script
+from minimoe_widgets.rollout_log import Stage
+
+__all__ = ["LIMIT", "PANELS", "Panel", "RolloutView", "is_wrong", "pack_curves", "pack_group", "panels", "piece_label"]
+
+LIMIT = 1.0  # nats, at which the colours end
+# What is drawn of a stage: the title of each panel, and its columns, the one that matters most first.
+PANELS = {
+    "share of answers that are right": {"evaluation.accuracy": "held out", "accuracy": "training"},
+    "tokens an answer": {"evaluation.mean_tokens": "held out", "mean_tokens": "training"},
+    "KL to the reference (nats a token)": {"kl": "KL"},
+    "share of tokens that are clipped": {"clip_fraction": "clipped"},
+}
+
+
+class Panel:
+    """One plot: `series`, (name, steps, values) each; `band`, (name, steps, lowest, highest) or None; its two ends."""
+
+    def __init__(self, title: str, columns: dict[str, str], stage: Stage):
+        self.title = title
+        recorded = {column: (name, *stage.column(column)) for column, name in columns.items()}
+        self.series = [series for series in recorded.values() if series[1]]
+        bands = stage.band.columns if stage.band else {}
+        self.band = None
+        for column in [c for c, series in recorded.items() if series[1]] or list(columns):
+            if column in bands and self.band is None:
+                part = bands[column]
+                self.band = (columns[column], part["step"], part["lowest"], part["highest"])
+        values = [value for _, _, series in self.series for value in series]
+        values += [value for value in (self.band[3] if self.band else ()) if value is not None]
+        share = title.startswith("share of answers")
+        self.bottom = min(0.0, *values) if values else 0.0
+        self.top = 1.0 if share else (1.05 * max(values, default=0.0) or 1.0)
+
+
+def panels(stage: Stage) -> list[Panel]:
+    """The four plots of a stage; one whose columns were not recorded has no series."""
+    return [Panel(title, columns, stage) for title, columns in PANELS.items()]
+
+
+def pack_curves(stage: Stage, alt: str) -> dict:
+    """The curves as names and bytes: what `rollout_curves.js` reads."""
+    drawn = panels(stage)
+    ends = [step for panel in drawn for _, steps, _ in panel.series for step in steps]
+    ends += [group["step"] for group in stage.groups]
+    seeds = f" of {stage.band.seeds} seeds" if stage.band and stage.band.seeds else ""
+    return {
+        "alt": alt,
+        "first": min(ends, default=0),
+        "last": max(ends, default=0),
+        "band": f"grey: lowest to highest{seeds}",
+        "panels": [
+            {
+                "title": panel.title,
+                "bottom": panel.bottom,
+                "top": panel.top,
+                "series": [[name, _floats(steps), _floats(values)] for name, steps, values in panel.series],
+                "band": [panel.band[0], *map(_floats, panel.band[1:])] if panel.band else None,
+            }
+            for panel in drawn
+        ],
+    }
+
+
+def pack_group(group: dict, title: str, alt: str, only_wrong: bool = False) -> dict:
+    """The answers of one step as rows of tokens: what `rollout.js` reads."""
+    rows = []
+    for number, answer in enumerate(group["answers"], start=1):
+        if only_wrong and not is_wrong(answer):
+            continue
+        policy, reference = (np.asarray(answer[key], dtype=float) for key in ("logprobs", "reference"))
+        rows.append(
+            {
+                "number": number,
+                "verdict": {True: "wrong", False: "right", None: ""}[is_wrong(answer)],
+                "pieces": [piece_label(piece) for piece in answer["pieces"]],
+                "policy": np.exp(policy).round(4).tolist(),
+                "reference": np.exp(reference).round(4).tolist(),
+                "ratio": (policy - reference).round(4).tolist(),
+                "parts": [[name, float(value)] for name, value in answer["parts"].items()],
+                "reward": float(answer["reward"]),
+                "advantage": float(answer["advantage"]),
+                "ended": bool(answer["ended"]),
+            }
+        )
+    most = max([abs(answer["advantage"]) for answer in group["answers"]], default=0.0)
+    return {
+        "step": group["step"], "title": title, "alt": alt, "rows": rows, "of": len(group["answers"]), "limit": LIMIT,
+        "most": max(most, 1.0),
+    }  # fmt: skip
+
+
+def is_wrong(answer: dict) -> bool | None:
+    """Whether the verifier found the answer wrong; None where there is no right answer to verify."""
+    accuracy = answer["parts"].get("accuracy")
+    return None if accuracy is None else accuracy < 1
+
+
+def piece_label(piece: str) -> str:
+    """One token as readable text: spaces as ␣, line ends as ⏎, an end mark short enough for a line."""
+    if piece.startswith("<｜") and piece.endswith("｜>"):
+        return f"⟨{piece[2:-2].split('▁')[0]}⟩"
+    return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"
+
+
+def _floats(values) -> bytes:
+    return np.array([np.nan if value is None else value for value in values], dtype="<f4").tobytes()
+
+
+class RolloutView(anywidget.AnyWidget):
+    """Curves, a slider over the recorded steps, and the answers of the chosen one.
+
+    Set `curves` to a `pack_curves`, `steps` to the recorded steps and `group` to a `pack_group`. `at` is the chosen
+    step: the page sets it, and the answers to it are expected in `group`.
+    """
+
+    _esm = script("rollout_curves.js", "rollout.js")
+    curves = traitlets.Dict().tag(sync=True)
+    steps = traitlets.List(traitlets.Int()).tag(sync=True)
+    at = traitlets.Int(0).tag(sync=True)
+    group = traitlets.Dict().tag(sync=True)
