@@ -39,7 +39,7 @@ SETTINGS = RLSettings(steps=20, prompts=16, answers=16, max_new_tokens=48, lr=3e
 FRESH = (10, 11, 12, 13, 14)
 CONTROL = (10, 11, 12)
 WITHOUT_SKILL = {"lazy": 0.875, "bare": 0.125}  # the lazy stage's answers without a thought, in its proportions
-MEASURED, ANSWERS = 256, 64
+MEASURED, ANSWERS, ANSWERS_OF_A_SEED = 256, 64, 16
 COLUMNS = ("accuracy", "well_formed", "mean_tokens", "reward", "kl", "clip_fraction", "entropy")
 COLUMNS += ("evaluation.accuracy", "evaluation.mean_tokens")
 
@@ -127,7 +127,8 @@ def in_passing(base, seed: int, rewards: Rewards) -> dict:
         trainer = r1_zero(base, out, TASK, replace(SETTINGS, seed=seed), rewards, label=None)
         rl_s = time.process_time() - start_s
         result = {"seed": seed, "rewards": repr(rewards), "rl_cpu_seconds": round(rl_s, 1), "machine": machine()}
-        result |= {"before": measured(base), "after": measured(out), "skipped_steps": trainer.skipped}
+        result |= {"before": measured(base, ANSWERS_OF_A_SEED), "after": measured(out, ANSWERS_OF_A_SEED)}
+        result |= {"skipped_steps": trainer.skipped}
         return result | {"curves": curves(trainer.records)}
 
 
@@ -142,11 +143,11 @@ def base_without_skill(out: Path, seed: int) -> None:
     tokenizer.save(out)
 
 
-def measured(folder) -> dict:
+def measured(folder, answers: int = ANSWERS) -> dict:
     """A stored model on held-out problems, sampled: pass@k, cons@k."""
     model, tokenizer = minimoe.load(folder, dtype=torch.float32), Tokenizer.load(folder)
     problems = draw_problems(TASK, MEASURED, reason.HELD_OUT_SEED, held_out=True)
-    scores = sampled_scores(model, tokenizer, TASK, problems, ANSWERS, SETTINGS.max_new_tokens)
+    scores = sampled_scores(model, tokenizer, TASK, problems, answers, SETTINGS.max_new_tokens)
     return {"pass": {k: round(v, 4) for k, v in scores["pass"].items()}, "cons": round(scores["cons"], 4)}
 
 
