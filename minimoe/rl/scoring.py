@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from math import comb
 
-__all__ = ["cons_at_k", "pass_at_k"]
+__all__ = ["cons_at_k", "learnable_share", "pass_at_k"]
 
 
 def pass_at_k(right: int, answers: int, k: int) -> float:
@@ -47,3 +47,15 @@ def cons_at_k(said: list[str], is_right, k: int, draws: int = 100, seed: int = 0
         tied = [text for text, count in votes.items() if count == most]
         hits += sum(bool(is_right(text)) for text in tied) / len(tied)
     return hits / draws
+
+
+def learnable_share(p: float, answers: int) -> float:
+    """The chance that a group of O answers, each right with chance p, has right and wrong ones: 1 - p^O - (1 - p)^O.
+
+    Only such a group has advantages that are not zero (rewards of right or wrong alone). Largest at p = 1/2; a problem
+    that is never solved teaches nothing, however many answers are sampled. Raises ValueError unless 0 <= p <= 1 and
+    O >= 1. Chapter 10.
+    """
+    if not 0 <= p <= 1 or answers < 1:
+        raise ValueError(f"p={p} with answers={answers}: needs a chance from 0 to 1 and at least 1 answer")
+    return 1 - p**answers - (1 - p) ** answers
