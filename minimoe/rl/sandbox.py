@@ -36,11 +36,12 @@ from pathlib import Path
 from minimoe.rl.seccomp import ARCHITECTURES, seal_filter
 from minimoe.training.reasoning import split_response
 
-__all__ = ["Limits", "Outcome", "SandboxError", "not_held", "passes_tests", "program_in", "run_program", "tested"]
+__all__ = ["Limits", "Outcome", "SandboxError", "not_held", "passes_tests", "program_in", "run_program", "solved"]
 
 SCRIPT = Path(__file__).with_name("sealed.py")
 INTERPRETER = ("-s", "-S", "-P", "-B", "-X", "utf8")  # no site packages, no folder of the caller, no written bytecode
 STDERR_TAIL_BYTES = 2000
+NO_WAIT = getattr(os, "WNOHANG", 1)
 FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 
 
@@ -163,26 +164,28 @@ def _wait(process: subprocess.Popen, limits: Limits) -> tuple[int | None, float]
     started = time.perf_counter()
     try:
         while (waited := time.perf_counter() - started) < limits.wall_s:
-            if (ended := _ended(process)) is not None:
-                return ended
+            if (cpu_s := _ended(process, NO_WAIT)) is not None:
+                return process.returncode, cpu_s
             time.sleep(min(max(waited / 16, 0.001), 0.02))
     finally:
         # Also for an exception in here, Ctrl-C say. Without a seal the program may have left others in its group.
-        if process.returncode is None or limits.unsealed:
+        ran = process.returncode is None
+        if ran or limits.unsealed:
             _kill(process)
-    while (ended := _ended(process)) is None:
-        time.sleep(0.001)
-    return None, ended[1]
+        if ran:
+            cpu_s = _ended(process, 0)
+    return None, cpu_s
 
 
-def _ended(process: subprocess.Popen) -> tuple[int, float] | None:
+def _ended(process: subprocess.Popen, options: int) -> float | None:
+    """The processor seconds of a process that has ended, and its exit code noted; None if it is still running."""
     if not hasattr(os, "wait4"):  # Windows
-        return None if process.poll() is None else (process.returncode, 0.0)
-    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        return None if (process.wait() if not options else process.poll()) is None else 0.0
+    pid, status, usage = os.wait4(process.pid, options)
     if not pid:
         return None
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_utime + usage.ru_stime
+    return usage.ru_utime + usage.ru_stime
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -246,11 +249,11 @@ def program_in(response: str) -> str:
     return fenced[-1] if fenced else said
 
 
-def tested(limits: Limits = Limits()) -> Callable:  # noqa: B008
+def solved(limits: Limits = Limits()) -> Callable:  # noqa: B008
     """The rule for answers that are programs: the share of the task's cases that the answer's program passes.
 
     The question's task says what is expected: `task.cases(problem)` gives (input, expected output) pairs. An answer
-    that did not end gets 0. For `Rewards({"tests": (1.0, tested())})`. Chapter 10.
+    that did not end gets 0. For `Rewards({"tests": (1.0, solved())})`. Chapter 10.
     """
 
     def rule(question, answer) -> float:

@@ -20,7 +20,7 @@ import sys
 
 __all__ = ["main"]
 
-SILENT = {"this", "antigravity", "turtle", "turtledemo", "idlelib", "tkinter", "test", "site", "__main__"}
+SILENT = {"this", "antigravity", "turtle", "turtledemo", "idlelib", "tkinter", "site", "__main__"}
 # Modules that others import only when they are first needed, which after the seal is too late.
 LATE = {"datetime": "_strptime", "time": "_strptime", "concurrent": "concurrent.futures.thread"}
 NOBODY = 65534
@@ -103,7 +103,7 @@ def drop_root() -> None:
 
 
 def seal(program: bytes, parent: int) -> None:
-    """No longer root; to die with the parent; and the filter, for good. Raises OSError if the kernel does not take the filter."""
+    """No longer root, to die with the parent, and the filter, for good. Raises OSError if the kernel takes none."""
     import ctypes
 
     class Program(ctypes.Structure):

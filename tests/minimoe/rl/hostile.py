@@ -1,7 +1,8 @@
 """Programs that try to harm or to hang the one who runs them, or to be paid for nothing.
 
-`expected` is how the sandbox must say that the program ended ("or" where versions of Python differ). `bare` marks those that the tests also run without a
-sandbox, to see that they do harm there. Targets ($CANARY, $PORT and so on) are filled in by `witness.Witness`.
+`expected` is how the sandbox must say that the program ended ("or" where versions of Python differ). `bare` marks
+those that the tests also run without a sandbox, to see that they do harm there. Targets ($CANARY, $PORT and so on) are
+filled in by `witness.Witness`.
 
 Do not run these by hand: some take a machine down.
 """
@@ -17,7 +18,7 @@ class Hostile:
     source: str
     expected: str
     bare: bool = False
-    wall_s: float = 30.0  # where the processor's limit is what binds, however busy the machine
+    wall_s: float = 120.0  # where the processor's limit is what binds, however busy the machine
 
 
 def _(name, attempt, expected, source, **options):
@@ -59,7 +60,8 @@ HOSTILE = [
     _("reads without end", "wait for input that never comes", "timeout", "import os\nwhile True: os.read(0, 1)"),
     _("deadlock", "wait for its own lock", "timeout",
       "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()", wall_s=1.0),
-    _("slow compilation", "be expensive before the first line runs", "memory or error or crash", "x = " + "-" * 200_000 + "1"),
+    _("slow compilation", "be expensive before the first line runs", "memory or error or crash",
+      "x = " + "-" * 200_000 + "1"),
     # --- memory
     _("one huge list", "80 GB at once", "memory", "x = [0] * 10**10"),
     _("growing buffer", "fill the memory bit by bit", "memory",
@@ -68,9 +70,8 @@ HOSTILE = [
     _("decompression bomb", "1 GB out of 1 MB", "memory",
       "import zlib\nx = zlib.compress(bytes(10**8), 1) \nx = b''.join(zlib.decompress(x) for _ in range(10))"),
     _("shared memory", "leave memory behind that outlives the process", "forbidden", """
-        from multiprocessing.shared_memory import SharedMemory
-        SharedMemory('$TOKEN', create=True, size=10**6)
-        import os; os._exit(0)
+        import _posixshmem, os
+        os.ftruncate(_posixshmem.shm_open('/$TOKEN', os.O_CREAT | os.O_RDWR, mode=0o600), 10**6)
       """, bare=True),
     _("deep recursion", "recurse without a limit in Python", "timeout or memory", """
         import sys
@@ -82,7 +83,7 @@ HOSTILE = [
         import sys
         sys.setrecursionlimit(2**31 - 1)
         x = y = 0
-        for _ in range(10**6): x, y = [x], [y]
+        for _ in range(200_000): x, y = [x], [y]
         x == y
       """),
     # --- output
@@ -136,7 +137,8 @@ HOSTILE = [
       """),
     _("pidfd", "signal the parent through a descriptor", "forbidden",
       "import os, signal\nsignal.pidfd_send_signal(os.pidfd_open(os.getppid()), signal.SIGUSR1)", bare=True),
-    _("alarm", "set a timer to escape a handler", "forbidden", "import signal\nsignal.setitimer(signal.ITIMER_REAL, 1)"),
+    _("alarm", "set a timer to escape a handler", "forbidden",
+      "import signal\nsignal.setitimer(signal.ITIMER_REAL, 1)"),
     _("stops itself", "be stopped for ever instead of ending", "forbidden",
       "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"),
     _("traces its parent", "ptrace the judge", "forbidden",
@@ -163,10 +165,12 @@ HOSTILE = [
       "import os\nos.symlink('/etc/passwd', '$FOLDER/link')", bare=True),
     _("changes a mode", "make the judge's file unreadable", "forbidden",
       "import os\nos.chmod('$CANARY', 0)", bare=True),
-    _("named pipe", "leave a pipe that hangs its reader", "forbidden", "import os\nos.mkfifo('$FOLDER/pipe')", bare=True),
+    _("named pipe", "leave a pipe that hangs its reader", "forbidden",
+      "import os\nos.mkfifo('$FOLDER/pipe')", bare=True),
     _("file in memory", "a file without a name, to be run", "forbidden",
       "import os\nos.execv(os.memfd_create('x'), ['x'])"),
-    _("uses up descriptors", "open until nothing can be opened", "error", "import os\nfor fd in range(3, 10**6): os.dup2(1, fd)"),
+    _("uses up descriptors", "open until nothing can be opened", "error",
+      "import os\nfor fd in range(3, 10**6): os.dup2(1, fd)"),
     _("rewinds its input", "read again what came before its input", "error",
       "import os\nos.lseek(0, 0, 0)\nprint(os.read(0, 10**6))"),
     # --- network

@@ -50,6 +50,7 @@ class Witness:
         del os.environ["MINIMOE_SECRET"]
         tempfile.tempdir = self.tempdir
         Path("/dev/shm", self.token).unlink(missing_ok=True)
+        self.folder.mkdir(exist_ok=True)
         self._folder.cleanup()
 
     def _count(self, number, _frame):
@@ -66,9 +67,9 @@ class Witness:
     def survivors(self) -> list[int]:
         """Processes that stand in the folder, as every one does that a program in it started."""
         found = []
-        for entry in Path("/proc").iterdir():
+        for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if entry.name.isdigit() and int(entry.name) != os.getpid() and Path(entry, "cwd").readlink() == self.folder:
+                if Path(entry, "cwd").readlink() == self.folder and int(entry.name) != os.getpid():
                     found.append(int(entry.name))
             except OSError:  # not ours, or gone
                 continue
@@ -84,7 +85,8 @@ class Witness:
             harm.append("the file is gone" if content is None else "the file was changed")
         elif self.canary.stat().st_mode & 0o777 != 0o666:
             harm.append("the file's mode was changed")
-        harm += [f"{path.name} is left" for path in self.folder.iterdir() if path != self.canary]
+        left = self.folder.iterdir() if self.folder.exists() else []
+        harm += [f"{path.name} is left" for path in left if path != self.canary]
         if Path("/dev/shm", self.token).exists():
             harm.append("shared memory is left")
         for listening in self.listening:
