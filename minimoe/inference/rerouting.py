@@ -27,7 +27,7 @@ import torch
 from minimoe.model.router import choose
 from minimoe.model.transformer import Transformer
 
-__all__ = ["group_limit", "without_experts"]
+__all__ = ["changed_routing", "group_limit", "without_experts"]
 
 HOW = ("rechoose", "zero")
 
@@ -53,7 +53,7 @@ def without_experts(model: Transformer, removed: dict[int, list[int]], how: str 
         bias_E = torch.zeros_like(routing.scores_ME[0]) if routing.bias_E is None else routing.bias_E
         return _chosen_again(router, routing, bias_E.masked_fill(gone_E, float("-inf")), router.config)
 
-    with _changed_routing(model, gone, change):
+    with changed_routing(model, gone, change):
         yield model
 
 
@@ -90,7 +90,7 @@ def group_limit(model: Transformer, topk_group: int):
     def change(_layer, router, routing):
         return _chosen_again(router, routing, routing.bias_E, config)
 
-    with _changed_routing(model, model.routers(), change):
+    with changed_routing(model, model.routers(), change):
         yield model
 
 
@@ -101,8 +101,11 @@ def _chosen_again(router, routing, bias_E, config):
 
 
 @contextmanager
-def _changed_routing(model, layers, change):
-    """`change(layer, router, routing)` stands between the routers of `layers` and the experts."""
+def changed_routing(model, layers, change):
+    """Inside the `with`, `change(layer, router, routing)` stands between the routers of `layers` and the experts.
+
+    What it gives is the routing that the layer uses. Leaving removes it, errors included.
+    """
     routers, handles = model.routers(), []
     try:
         for layer in layers:

@@ -9,10 +9,13 @@ How the production version differs: rows are packed to a number of tokens a devi
 overlaps with the exchange of the last one's gradients.
 """
 
+from contextlib import nullcontext
+
 import torch
 
 from minimoe.rl.grpo import policy_loss
 from minimoe.rl.likelihood import Rows, answer_logprobs
+from minimoe.rl.replay import joined_masks, place_routing, replayed_routing
 from minimoe.rl.rollout import Group
 from minimoe.rl.settings import RLSettings
 from minimoe.training.optimizer import build_optimizers
@@ -92,11 +95,13 @@ class Learner:
         batch = Rows.of([prompt for prompt, _, _ in rows], [answer.tokens for _, answer, _ in rows], device)
         old_BS = batch.place([answer.logprobs for _, answer, _ in rows])
         advantages_B = torch.tensor([advantage for _, _, advantage in rows], device=device)
-        logprobs_BS, entropy_BS = answer_logprobs(self.model, batch, settings.temperature)
+        kept_AV = joined_masks([answer for _, answer, _ in rows])
+        with self._as_sampled(rows, batch.ids_BT.shape[1]):
+            logprobs_BS, entropy_BS = answer_logprobs(self.model, batch, settings.temperature, kept_AV)
         reference_BS = None
         if with_reference:
             with torch.no_grad():
-                reference_BS, _ = answer_logprobs(self.reference, batch, settings.temperature)
+                reference_BS, _ = answer_logprobs(self.reference, batch, settings.temperature, kept_AV)
         loss, metrics = policy_loss(
             settings.objective, logprobs_BS, old_BS, advantages_B, batch.mask_BS, reference_BS,
             responses=responses, tokens=tokens, max_tokens=settings.max_new_tokens,
@@ -105,3 +110,11 @@ class Learner:
         mine = int(batch.mask_BS.sum())
         metrics["entropy"] = entropy_BS.sum().item() / mine
         return {"loss": loss.item()} | {name: value * mine / counted for name, value in metrics.items()}
+
+    def _as_sampled(self, rows, width: int):
+        """The policy on the experts that sampled these answers, where they were recorded (V3.2's Keep Routing)."""
+        routings = [answer.routing for _, answer, _ in rows]
+        if routings[0] is None:
+            return nullcontext()
+        lengths = [len(prompt) + len(answer.tokens) for prompt, answer, _ in rows]
+        return replayed_routing(self.model, place_routing(routings, lengths, width))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from minimoe.model.transformer import Transformer
+from minimoe.rl.replay import within
 from minimoe.training.responses import PAD
 
 __all__ = ["Rows", "answer_logprobs"]
@@ -46,15 +47,18 @@ class Rows:
         return table_BS
 
 
-def answer_logprobs(model: Transformer, rows: Rows, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_logprobs(
+    model: Transformer, rows: Rows, temperature: float = 1.0, kept_AV: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """log softmax(logits / temperature) of every answer's tokens, and the entropy of the distribution they came from.
 
     Gives two tables like `rows.mask_BS`, 0 where it is False: log-probabilities with gradients, and entropies (nats)
-    without. The temperature is the one that the answers were sampled at, or the ratio would not start at 1.
+    without. The temperature is the one that the answers were sampled at, or the ratio would not start at 1; so is
+    `kept_AV`, the tokens that could be drawn (row by row the `Answer.kept` of all answers; None: any).
     Source: arXiv 2402.03300 equation 3. Chapter 09.
     """
     logits_BTV = model(rows.ids_BT, mtp=False).logits_BTV
-    logprobs_AV = (logits_BTV[:, :-1][rows.mask_BS] / temperature).log_softmax(-1)
+    logprobs_AV = within(logits_BTV[:, :-1][rows.mask_BS] / temperature, kept_AV).log_softmax(-1)
     chosen_A = logprobs_AV.gather(1, rows.ids_BT[:, 1:][rows.mask_BS][:, None])[:, 0]
     with torch.no_grad():
         entropy_A = -(logprobs_AV.exp() * logprobs_AV).sum(-1)

@@ -15,6 +15,7 @@ import torch
 
 from minimoe.rl.grpo import group_advantages
 from minimoe.rl.likelihood import Rows, answer_logprobs
+from minimoe.rl.replay import joined_masks
 from minimoe.rl.rollout import Group
 
 __all__ = ["GROUPS_NAME", "describe_group", "read_groups"]
@@ -31,7 +32,7 @@ def describe_group(group: Group, rewards, start, tokenizer, settings) -> dict:
     """
     tokens = [answer.tokens for answer in group.answers]
     rows = Rows.of([group.prompt] * len(tokens), tokens, start.device)
-    reference_BS, _ = answer_logprobs(start, rows, settings.temperature)
+    reference_BS, _ = answer_logprobs(start, rows, settings.temperature, joined_masks(group.answers))
     values = [rewards.score(group.question, answer) for answer in group.answers]
     totals = [rewards.total(value) for value in values]
     advantages_PO = group_advantages(torch.tensor([totals]), settings.objective.advantage_scale)

@@ -22,6 +22,8 @@ class RLSettings:
 
     `updates`: optimizer steps on one rollout, each on its share of the groups (R1-Zero: 16). `reference_every`: steps
     after which the reference becomes the policy as it is then (R1-Zero: 400); None keeps the starting model.
+    `top_p`: sample from the likeliest tokens that hold this much, and learn among the same (V3.2's Keep Sampling Mask).
+    `keep_routing`: learn on the experts that sampled (V3.2's Keep Routing; see `replay`, and for what it costs).
     `warmup`: steps over which the rate rises. `evaluate_every`: steps between evaluations and recorded groups, the
     first of which come before step 1 (0: never). `save_every`: steps between saved states. The defaults suit a model of
     half a million parameters.
@@ -34,6 +36,8 @@ class RLSettings:
     answers: int = 12
     max_new_tokens: int = 64
     temperature: float = 1.0
+    top_p: float | None = None
+    keep_routing: bool = False
     objective: Objective = R1
     lr: float = 3e-4
     warmup: int = 0

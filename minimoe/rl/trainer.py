@@ -116,7 +116,10 @@ class GRPOTrainer:
         """A group of answers to each question, with the random numbers of this step."""
         s = self.settings
         seed = (s.seed * 1_000_003 + step) % 2**62
-        return rollout(self.model, self.tokenizer, questions, s.answers, s.max_new_tokens, s.temperature, seed=seed)
+        return rollout(
+            self.model, self.tokenizer, questions, s.answers, s.max_new_tokens, s.temperature, top_p=s.top_p, seed=seed,
+            record_routing=s.keep_routing, keep_mask=s.top_p is not None,
+        )  # fmt: skip
 
     def _learn(self, groups: list[Group]) -> dict:
         """Rewards, advantages, the policy step; gives the step's numbers."""
