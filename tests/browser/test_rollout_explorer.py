@@ -110,7 +110,7 @@ def test_a_recorded_run_is_scrubbed_and_read(open_notebook, tmp_path):
     assert pixels(page) != before, "the mark in the curves has moved"
     assert title(page).startswith("Before training")
     assert slider.get_attribute("aria-valuetext") == "step 0, before training"
-    assert page.locator(".mm-roll li .mm-more").count() == page.locator(".mm-roll li .mm-less").count() == 0
+    assert page.locator(".mm-roll li :is(.mm-more, .mm-less)").count() == 0
     slider.press("End")
     wait_for_step(page, 40)
     assert page.locator(".mm-roll li .mm-more").count() == 6
@@ -118,9 +118,10 @@ def test_a_recorded_run_is_scrubbed_and_read(open_notebook, tmp_path):
     page.locator(".mm-roll ol").focus()
     for key in ("ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
-    page.get_by_text("Answer 1, token 2 “8”: log-ratio +2.5").wait_for()
+    page.locator(".mm-say").get_by_text("Answer 1, token 2 “8”: log-ratio +2.5").wait_for()
     page.keyboard.press("ArrowDown")
-    page.get_by_text("Answer 2, token 2").wait_for()
+    page.locator(".mm-tip").get_by_text("Answer 2, token 2").wait_for()
+    notebook.screenshot("rollout_token")
     page.locator(".mm-curves").click(position={"x": 60, "y": 50})
     page.wait_for_function(f"() => Number({ROLL}.dataset.step) < 12")
     press(page, "only the wrong ones")
@@ -180,6 +181,8 @@ def test_four_stages_fit_on_a_phone_in_the_dark(open_notebook, tmp_path):
     page.get_by_text("Theme", exact=True).first.hover()
     page.get_by_text("JupyterLab Dark", exact=True).click()
     page.wait_for_function(f"() => {ROLL}.classList.contains('mm-dark')")
+    page.locator("#jupyterlab-splash").wait_for(state="hidden")
+    page.wait_for_timeout(800)
     notebook.screenshot("rollout_dark")
     notebook.shrink_to_phone()
     page.wait_for_function(f"() => {ROLL}.clientWidth < 360")

@@ -52,11 +52,12 @@ function drawBand(pen, place) {
   at.forEach((i) => pen.lineTo(place.x(steps[i]), place.y(low[i])));
   at.reverse().forEach((i) => pen.lineTo(place.x(steps[i]), place.y(high[i])));
   pen.fillStyle = "rgba(138,138,138,0.38)";
-  pen.fill();
+  pen.fill(); // the caller has clipped: a band may be longer than the run
 }
 
 function drawSeries(pen, place, inks, at) {
-  place.panel.series.forEach(({ steps, values }, i) => {
+  [...place.panel.series.keys()].reverse().forEach((i) => { // the one that matters most is drawn last, on top
+    const { steps, values } = place.panel.series[i];
     pen.strokeStyle = pen.fillStyle = inks[i];
     pen.lineWidth = i ? 1.4 : 2;
     pen.setLineDash(i ? [4, 2] : []);
@@ -76,7 +77,8 @@ function dot(pen, x, y) {
 
 // The names stand at the ends of their curves, pushed apart where these meet.
 function drawNames(pen, place, inks) {
-  const names = place.panel.series.map(({ name, values }, i) => ({ name, ink: inks[i], y: place.y(values[values.length - 1]) }));
+  const { series } = place.panel, end = Math.max(...series.map(({ steps }) => steps[steps.length - 1]));
+  const names = series.map(({ name, values }, i) => ({ name, ink: inks[i], y: place.y(values[values.length - 1]) }));
   names.sort((a, b) => a.y - b.y);
   const free = 13, last = place.top + place.height - 3;
   names.forEach((one, i) => { one.y = Math.max(one.y, place.top + 5, i ? names[i - 1].y + free : 0); });
@@ -84,7 +86,7 @@ function drawNames(pen, place, inks) {
   pen.textAlign = "left";
   for (const one of names) {
     pen.fillStyle = one.ink;
-    pen.fillText(one.name, place.left + place.width + 5, one.y);
+    pen.fillText(one.name, place.x(end) + 6, one.y);
   }
 }
 
@@ -105,7 +107,6 @@ function drawCurves(canvas, curves, step, width, look) {
   pen.font = `11px ${look.font}`;
   pen.textBaseline = "middle";
   for (const place of size.places) {
-    if (place.panel.band) drawBand(pen, place);
     drawFrame(pen, place, curves, look);
     if (place.panel.series.length === 0) {
       pen.textAlign = "center";
@@ -115,6 +116,7 @@ function drawCurves(canvas, curves, step, width, look) {
     pen.beginPath();
     pen.rect(place.left - 4, place.top - 4, place.width + 8, place.height + 8);
     pen.clip();
+    if (place.panel.band) drawBand(pen, place);
     drawSeries(pen, place, inks, step);
     if (step !== null) drawChosen(pen, place, look, step);
     pen.restore();
@@ -124,8 +126,8 @@ function drawCurves(canvas, curves, step, width, look) {
 }
 
 // What the curves say at a step: the newest value up to there of each.
-function curvesAt(curves, step) {
-  const said = [];
+function curvesAt(curves, place) {
+  const said = [], step = clamp(Math.round(place), curves.first, curves.last);
   for (const panel of curves.panels) for (const { name, steps, values } of panel.series) {
     const n = steps.findLastIndex((one) => one <= step);
     if (n >= 0) said.push(`${panel.title.split(" (")[0]}${panel.series.length > 1 ? `, ${name}` : ""} ${short(values[n])}`);

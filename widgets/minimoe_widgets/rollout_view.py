@@ -40,7 +40,7 @@ class Panel:
                 part = bands[column]
                 self.band = (columns[column], part["step"], part["lowest"], part["highest"])
         values = [value for _, _, series in self.series for value in series]
-        values += [value for value in (self.band[3] if self.band else ()) if value is not None]
+        values += [value for ends in (self.band[2:] if self.band else ()) for value in ends if value is not None]
         share = title.startswith("share of answers")
         self.bottom = min(0.0, *values) if values else 0.0
         self.top = 1.0 if share else (1.05 * max(values, default=0.0) or 1.0)
@@ -56,6 +56,7 @@ def pack_curves(stage: Stage, alt: str) -> dict:
     drawn = panels(stage)
     ends = [step for panel in drawn for _, steps, _ in panel.series for step in steps]
     ends += [group["step"] for group in stage.groups]
+    ends += [step for panel in drawn if panel.band for step in panel.band[1]]  # where a run under way is heading
     seeds = f" of {stage.band.seeds} seeds" if stage.band and stage.band.seeds else ""
     return {
         "alt": alt,
