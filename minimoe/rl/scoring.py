@@ -26,7 +26,8 @@ def pass_at_k(right: int, answers: int, k: int) -> float:
     Source: Chen et al., arXiv 2107.03374 equation 1. Chapter 10.
     """
     if not 0 <= right <= answers or not 1 <= k <= answers:
-        raise ValueError(f"right={right} of answers={answers} at k={k}: needs 0 <= right <= answers and 1 <= k")
+        needed = "needs 0 <= right <= answers and 1 <= k <= answers"
+        raise ValueError(f"right={right} of answers={answers} at k={k}: {needed}")
     return 1 - comb(answers - right, k) / comb(answers, k)
 
 
