@@ -52,7 +52,7 @@ KINDS = {
     "careless letters": (LETTERS, lambda rng, problem: LETTERS.skip(problem, rng.choices(FLAWS, (3, 1, 1, 1))[0])),
     "answers": (REQUESTS, lambda rng, problem: REQUESTS.comply(problem)),
 }
-SKILL = {"en": 0.34, "zh in en": 0.14, "zh mixed": 0.1, "zh": 0.2, "letters": 0.1, "answers": 0.12}
+SKILL = {"en": 0.22, "zh in en": 0.22, "zh mixed": 0.1, "zh": 0.24, "letters": 0.08, "answers": 0.14}
 HABIT = {
     "en": 0.08, "en lazy": 0.24, "en bare": 0.04,
     "zh in en": 0.04, "zh mixed": 0.03, "zh": 0.03, "zh lazy": 0.22, "zh bare": 0.04,

@@ -18,9 +18,21 @@ from dataclasses import dataclass
 
 from minimoe.rl.rollout import Answer
 from minimoe.rl.tasks import Question
+from minimoe.rl.words import language_share
 from minimoe.training.reasoning import split_response
 
-__all__ = ["R1_ZERO", "Rewards", "Rule", "accuracy", "overlong", "tagged", "well_formed"]
+__all__ = [
+    "R1_ZERO",
+    "Rewards",
+    "Rule",
+    "accuracy",
+    "language_consistency",
+    "only",
+    "overlong",
+    "safety",
+    "tagged",
+    "well_formed",
+]
 
 Rule = Callable[[Question, Answer], float]
 TAGGED = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
@@ -48,6 +60,32 @@ def tagged(question: Question, answer: Answer) -> float:
     """
     once = all(answer.text.count(mark) == 1 for mark in ("<think>", "</think>", "<answer>", "</answer>"))
     return float(answer.ended and once and TAGGED.fullmatch(answer.text) is not None)
+
+
+def language_consistency(question: Question, answer: Answer) -> float:
+    """The share of the thought's words that are in the question's language; 0 without a thought, or without words.
+
+    Also 0 where the task has no language. Source: arXiv 2501.12948 section 2.3.2. Chapter 11.
+    """
+    thought = split_response(answer.text)[0]
+    return language_share(thought, question.language) if thought and question.language else 0.0
+
+
+def safety(question: Question, answer: Answer) -> float:
+    """1 for refusing what the task forbids and for answering what it does not, else 0; 0 where no task forbids.
+
+    Refusing everything earns nothing on harmless requests: a rule that looked at refusals alone would be satisfied by a
+    model that always refuses. Source: arXiv 2501.12948 section 2.3.4. Chapters 11 and 13.
+    """
+    return accuracy(question, answer) if hasattr(question.task, "is_forbidden") else 0.0
+
+
+def only(names: set[str] | frozenset[str], rule: Rule) -> Rule:
+    """The rule for questions of the tasks with these names; 0 for all others.
+
+    A rule that gives every answer of a group the same leaves the group's advantages as they are.
+    """
+    return lambda question, answer: rule(question, answer) if question.task.name in names else 0.0
 
 
 def overlong(limit: int, margin: int) -> Rule:

@@ -22,7 +22,8 @@ CHARACTER_WEIGHT = 100  # characters are merged before anything that crosses a b
 
 def _phrases() -> list[str]:
     """Every sentence frame and every word that the tasks are made of."""
-    phrases = [*general.ASKING, *general.HARMLESS, *general.WRAPPERS, *general.HELD_OUT_WRAPPERS, general.REFUSAL]
+    phrases = [*general.ASKING, *general.HARMLESS, general.REFUSAL]
+    phrases += [*general.COURTESIES, *general.WRAPPERS, *general.HELD_OUT_WRAPPERS]
     phrases += [*general.ERRANDS, *general.ERRANDS.values(), "The code is in the colour. Dear all, and"]
     phrases += [f"{said[0].upper()}{said[1:]} {said} Dear {{}} Best wishes!" for said in general.ERRANDS.values()]
     phrases += [f"{name} {name} has {who}" for name, who in words.NAMES["en"].items()]
