@@ -92,8 +92,8 @@ function drawRows(list, group, look) {
 function wordsOf(row, n) {
   const ratio = row.ratio[n], factor = Math.exp(Math.abs(ratio));
   const change = Math.abs(ratio) < 0.005 ? "as likely as" : `${times(factor)} times ${ratio > 0 ? "more" : "less"} likely than`;
-  return `Answer ${row.number}, token ${n + 1} “${row.pieces[n]}”: log-ratio ${signed(ratio)}, ${change} for the reference ` +
-    `(chance ${short(row.policy[n])}, reference ${short(row.reference[n])}).`;
+  return `Answer ${row.number}, token ${n + 1} “${row.pieces[n]}”: log-ratio ${signed(ratio)}, ${change} at the start of the run ` +
+    `(chance ${short(row.policy[n])}, at the start ${short(row.reference[n])}).`;
 }
 
 function drawKey(key, group, look) {
@@ -104,7 +104,7 @@ function drawKey(key, group, look) {
     one.append(` ${text}`);
   };
   const factor = Math.exp(group.limit).toFixed(1);
-  item(2 * group.limit, `bar above: more likely than for the reference (full colour from +${group.limit.toFixed(0)} nat, ${factor} times)`);
+  item(2 * group.limit, `bar above: more likely than at the start of the run (full colour from +${group.limit.toFixed(0)} nat, ${factor} times)`);
   item(-2 * group.limit, "bar below: less likely");
   item(0, "as likely");
 }

@@ -2,8 +2,8 @@
 
 `log.jsonl` holds the records, `groups.jsonl` one line for each watched prompt and recorded step, `band.json` the lowest
 and highest value of several seeds; `minimoe.rl` writes all three. A `Stage` is one part of such a run: R1-Zero has one,
-R1 has four. What is read is held against itself here, since a picture of files that do not belong together looks like
-any other picture.
+R1 has four. Two of those learn from given answers: their records are in `history.jsonl`, and no prompt is watched. What
+is read is held against itself here, since a picture of files that do not belong together looks like any other picture.
 
 How the production version differs: rollouts go to a store of their own, sampled, since nobody keeps every answer.
 """
@@ -90,6 +90,9 @@ class Stage:
     def column(self, name: str) -> tuple[list[int], list[float]]:
         """Steps and values of one column, "kl" or "evaluation.accuracy": where it was recorded and is a number."""
         found = [(record["step"], _value(record, name)) for record in self.records]
+        if name.startswith("evaluation."):  # what was measured before the first step is in that step's record
+            before = name.replace("evaluation.", "evaluation_before.", 1)
+            found = [(record["step"] - 1, _value(record, before)) for record in self.records[:1]] + found
         kept = [(step, value) for step, value in found if value is not None]
         return [step for step, _ in kept], [value for _, value in kept]
 
@@ -122,12 +125,13 @@ def load_stages(folder, name: str | None = None) -> list[Stage]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: a recorded run is one, with log.jsonl and groups.jsonl")
-    log, watched = folder / "log.jsonl", folder / "groups.jsonl"
+    log, watched, learned = (folder / f"{name}.jsonl" for name in ("log", "groups", "history"))
+    log = learned if learned.exists() and not log.exists() else log  # a stage of supervised fine-tuning
     groups, cut_groups = read_lines(watched) if watched.exists() else ([], False)  # before the log, which may grow
     records, cut_records = read_lines(log)
     if not records:
         raise ValueError(f"{log} holds no steps")
-    _agree(folder, records, groups, watched.exists())
+    _agree(log, records, groups, watched)
     cut = [path.name for path, is_cut in ((log, cut_records), (watched, cut_groups)) if is_cut]
     notes = [f"The last line of {file} is not finished and is left out." for file in cut]
     band = Band.load(folder / "band.json") if (folder / "band.json").exists() else None
@@ -141,24 +145,24 @@ def load_stages(folder, name: str | None = None) -> list[Stage]:
     return stages
 
 
-def _agree(folder: Path, records, groups, watched: bool) -> None:
+def _agree(log: Path, records, groups, watched: Path) -> None:
     """Raise for a log and groups that are not of one run."""
+    folder = log.parent
     if not groups and any("reward" in record for record in records):
-        state = "holds no groups" if watched else "is missing"
-        error = ValueError if watched else FileNotFoundError
-        raise error(f"{folder / 'groups.jsonl'} {state}: no prompt was watched, so there are no answers to show")
+        error, state = (ValueError, "holds no groups") if watched.exists() else (FileNotFoundError, "is missing")
+        raise error(f"{watched} {state}: no prompt was watched, so there are no answers to show")
     last: dict[str, int] = {}
     for record in records:
         if "step" not in record:
-            raise ValueError(f"{folder / 'log.jsonl'} has a record without 'step': {str(record)[:80]}")
+            raise ValueError(f"{log} has a record without 'step': {str(record)[:80]}")
         last[record.get("stage", folder.name)] = record["step"]
     for group in groups:
-        check_group(group, str(folder / "groups.jsonl"))
+        check_group(group, str(watched))
         stage = group.get("stage", folder.name)
         if stage not in last:
-            raise ValueError(f"{folder}: groups.jsonl has stage {stage!r}, log.jsonl has {', '.join(last)}")
+            raise ValueError(f"{folder}: groups.jsonl has stage {stage!r}, {log.name} has {', '.join(last)}")
         if group["step"] > last[stage]:
-            raise ValueError(f"{folder}: groups.jsonl has step {group['step']}, log.jsonl ends at step {last[stage]}")
+            raise ValueError(f"{folder}: groups.jsonl has step {group['step']}, {log.name} ends at step {last[stage]}")
 
 
 def read_lines(path: Path) -> tuple[list[dict], bool]:

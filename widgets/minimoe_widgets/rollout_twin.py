@@ -5,6 +5,7 @@ How the production version differs: nothing here is special to production.
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
 
 from minimoe_widgets.rollout_log import Stage
 from minimoe_widgets.rollout_view import LIMIT, is_wrong, panels, piece_label
@@ -13,7 +14,7 @@ from minimoe_widgets.twin import OKABE_ITO, Twin
 __all__ = ["MARKED", "draw_twin"]
 
 COLUMNS = 132  # characters of the monospaced type in one line of tokens
-LINE = 0.27  # inches
+LINE = 0.235  # inches
 MARKED = 0.05  # nats; a token that moved less has no bar above or below it
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#F0945C", "#FFFFFF", "#6BAED6"])
 COLOURS = [OKABE_ITO["blue"], OKABE_ITO["orange"]]
@@ -26,16 +27,20 @@ def draw_twin(stage: Stage, group: dict | None, title: str, alt: str, only_wrong
     rows = [(number, answer, _chips(answer["pieces"])) for number, answer in answers]
     lines = sum(2 + chips[-1][0] if chips else 2 for *_, chips in rows)
     below = LINE * (lines + 1.2)
-    twin = Twin(alt, 9.0, 3.9 + below)
-    above, rest = twin.subfigures(2, 1, height_ratios=[3.5, below])
-    _draw_curves(above.subplots(2, 2), stage, None if group is None else group["step"])
+    drawn = panels(stage)
+    high = 1.75 * -(-len(drawn) // 2)
+    twin = Twin(alt, 9.0, 0.4 + high + below)
+    above, rest = twin.subfigures(2, 1, height_ratios=[high, below])
+    _draw_curves(above, drawn, stage, None if group is None else group["step"])
     _draw_rows(rest.subplots(), rows, lines)
     twin.suptitle(title.replace("$", r"\$"), fontsize=10, x=0.01, ha="left", wrap=True)
     return twin
 
 
-def _draw_curves(axes, stage, step):
-    for ax, panel in zip(axes.flat, panels(stage), strict=True):
+def _draw_curves(figure, drawn, stage, step):
+    rows = -(-len(drawn) // 2)
+    for at, panel in enumerate(drawn, start=1):
+        ax = figure.add_subplot(rows, 2, at)
         if panel.band:
             _, steps, lowest, highest = panel.band
             low, high = np.array(lowest, dtype=float), np.array(highest, dtype=float)
@@ -49,12 +54,13 @@ def _draw_curves(axes, stage, step):
             ax.text(0.5, 0.5, "not recorded", transform=ax.transAxes, ha="center", va="center", fontsize=8)
         if step is not None:
             ax.axvline(step, color="black", linestyle="--", linewidth=1)
-        ax.set(ylim=(panel.bottom, panel.top))
+        ax.set(ylim=(panel.bottom, panel.bottom + 1.03 * (panel.top - panel.bottom)))  # a line at the top stays whole
         ax.set_title(panel.title, fontsize=8.5, loc="left")
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-    for ax in axes[-1]:
-        ax.set_xlabel("step", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if at > len(drawn) - 2:
+            ax.set_xlabel("step", fontsize=8)
 
 
 def _chips(pieces) -> list[tuple[int, int, str]]:
@@ -79,7 +85,7 @@ def _draw_rows(ax, rows, lines):
         for (line, column, text), ratio in zip(chips, ratios, strict=True):
             _draw_chip(ax, column, y + 1 + line, text, ratio)
         y += 2 + chips[-1][0] if chips else 2
-    low, high = "less likely than for the reference (bar below)", "more likely (bar above)"
+    low, high = "less likely than at the start of the run (bar below)", "more likely (bar above)"
     ax.text(0, lines + 0.35, f"orange: {low}; blue: {high}; full colour from {LIMIT:g} nat", fontsize=8, va="center")
 
 

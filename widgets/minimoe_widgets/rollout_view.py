@@ -1,7 +1,7 @@
 """What RolloutExplorer's page is sent: the curves of a stage once, and the answers of one step whenever it changes.
 
-A token is drawn by how its chance has changed, log pi_step - log pi_reference in nats: 0 if RL has left it alone, ln 2
-if it is now twice as likely as for the model that RL began with. The page's scale ends at `LIMIT`, beyond which RL has
+A token is drawn by how its chance has changed, log pi_step - log pi_reference in nats, where the reference is the model
+that the run began with: 0 if RL has left the token alone, ln 2 if it is now twice as likely. The page's scale ends at `LIMIT`, beyond which RL has
 made a token e times as likely or more; a fixed scale, so that steps can be compared while one scrubs.
 
 How the production version differs: one looks at samples there, and at means; nobody sees tokens move.
@@ -14,15 +14,21 @@ import traitlets
 from minimoe_widgets.canvas import script
 from minimoe_widgets.rollout_log import Stage
 
-__all__ = ["LIMIT", "PANELS", "Panel", "RolloutView", "is_wrong", "pack_curves", "pack_group", "panels", "piece_label"]
+__all__ = ["LIMIT", "Panel", "RolloutView", "is_wrong", "pack_curves", "pack_group", "panels", "piece_label"]
 
 LIMIT = 1.0  # nats, at which the colours end
+RIGHT, LANGUAGE = "share of answers that are right", "share of words in the question's language"
 # What is drawn of a stage: the title of each panel, and its columns, the one that matters most first.
 PANELS = {
-    "share of answers that are right": {"evaluation.accuracy": "held out", "accuracy": "training"},
+    RIGHT: {"evaluation.accuracy": "held out", "accuracy": "training"},
     "tokens an answer": {"evaluation.mean_tokens": "held out", "mean_tokens": "training"},
     "KL to the reference (nats a token)": {"kl": "KL"},
     "share of tokens that are clipped": {"clip_fraction": "clipped"},
+}
+# Drawn where it was recorded: of tasks in two languages, and of a stage that learns from given answers.
+MORE_PANELS = {
+    LANGUAGE: {"evaluation.language_zh": "Chinese", "evaluation.language_en": "English"},
+    "loss (nats a token)": {"next_token": "training"},
 }
 
 
@@ -34,21 +40,21 @@ class Panel:
         recorded = {column: (name, *stage.column(column)) for column, name in columns.items()}
         self.series = [series for series in recorded.values() if series[1]]
         bands = stage.band.columns if stage.band else {}
-        self.band = None
-        for column in [c for c, series in recorded.items() if series[1]] or list(columns):
-            if column in bands and self.band is None:
-                part = bands[column]
-                self.band = (columns[column], part["step"], part["lowest"], part["highest"])
+        shown = [column for column, series in recorded.items() if series[1]] or list(columns)
+        column = next((column for column in shown if column in bands), None)
+        self.band = column and (columns[column], *(bands[column][key] for key in ("step", "lowest", "highest")))
         values = [value for _, _, series in self.series for value in series]
         values += [value for ends in (self.band[2:] if self.band else ()) for value in ends if value is not None]
-        share = title.startswith("share of answers")
         self.bottom = min(0.0, *values) if values else 0.0
-        self.top = 1.0 if share else (1.05 * max(values, default=0.0) or 1.0)
+        self.top = 1.0 if title in (RIGHT, LANGUAGE) else (1.05 * max(values, default=0.0) or 1.0)
 
 
 def panels(stage: Stage) -> list[Panel]:
-    """The four plots of a stage; one whose columns were not recorded has no series."""
-    return [Panel(title, columns, stage) for title, columns in PANELS.items()]
+    """The plots of a stage: the four of reinforcement learning, and what else it recorded, or that alone."""
+    usual = [Panel(title, columns, stage) for title, columns in PANELS.items()]
+    more = [Panel(title, columns, stage) for title, columns in MORE_PANELS.items()]
+    more = [panel for panel in more if panel.series]
+    return usual + more if any(panel.series for panel in usual) or not more else more
 
 
 def pack_curves(stage: Stage, alt: str) -> dict:

@@ -39,7 +39,7 @@ def title(group: dict) -> str:
 
 def group_alt(group: dict) -> str:
     """The rows in words: the title, and the token whose chance has changed most."""
-    rows = f"{title(group)}. {len(group['answers'])} rows of tokens, coloured by log-ratio to the reference."
+    rows = f"{title(group)}. {len(group['answers'])} rows of tokens, coloured by log-ratio to the start."
     changed = [
         (policy - reference, piece)
         for answer in group["answers"]
@@ -47,7 +47,7 @@ def group_alt(group: dict) -> str:
     ]
     ratio, piece = max(changed, key=lambda pair: abs(pair[0]), default=(0.0, ""))
     if abs(ratio) < 0.005:
-        return f"{rows} No token's chance differs from the reference's."
+        return f"{rows} No token's chance differs from what it was."
     change = f"{_times(math.exp(min(abs(ratio), 700.0)))} times {'more' if ratio > 0 else 'less'} likely"
     return f"{rows} The one that changed most: “{piece_label(piece)}”, {change} ({ratio:+.2f})."
 
