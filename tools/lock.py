@@ -1,4 +1,4 @@
-"""Write requirements.lock: the exact version of every package that `make lab` and `make test` install.
+"""Write requirements.lock: the exact version of every package that `make lab`, `make test` and the extra `gym` install.
 
     make lock
 
@@ -26,7 +26,7 @@ def resolve():
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        subprocess.run([*command, "--report", str(report), TORCH, f"{ROOT}[test]"], check=True)
+        subprocess.run([*command, "--report", str(report), TORCH, f"{ROOT}[test,gym]"], check=True)
         found = json.loads(report.read_text())["install"]
     pairs = [(entry["metadata"]["name"], entry["metadata"]["version"]) for entry in found]
     return {re.sub(r"[-_.]+", "-", name).lower(): version.split("+")[0] for name, version in pairs}
