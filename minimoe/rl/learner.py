@@ -38,8 +38,9 @@ class Learner:
     def learn(self, groups: list[Group], advantages_PO: torch.Tensor, lr: float, measure_kl: bool = True) -> dict:
         """Take the optimizer steps of one rollout at the rate `lr`; gives the mean of their numbers.
 
-        Keys: loss, grad_norm, entropy, and the metrics of `policy_loss`; "kl" only if it is in the loss or measured.
-        Raises ValueError if a gradient is not finite.
+        Keys: loss, grad_norm, entropy, and the metrics of `policy_loss`, over the answers that were not left out; "kl"
+        only if it is in the loss or measured. Nothing to learn from: no step, and no numbers.
+        Raises ValueError if a gradient is not finite; the weights are then as they were before that update.
         """
         parts = self._parts(groups, advantages_PO)
         with_reference = measure_kl or self.settings.objective.kl_weight > 0
@@ -48,20 +49,20 @@ class Learner:
             for name, value in self._update(rows, responses, tokens, lr, with_reference).items():
                 found[name] = found.get(name, 0.0) + value / len(parts)
         if not with_reference:
-            del found["kl"]
+            found.pop("kl", None)
         return found
 
     def _parts(self, groups, advantages_PO) -> list[tuple]:
-        """The groups in `updates` shares; of each, what there is to learn from and the size of the whole."""
-        parts, size = [], -(-len(groups) // self.settings.updates)
-        every = self.settings.objective.kl_weight > 0
-        for start in range(0, len(groups), size):
-            share = list(zip(groups, advantages_PO, strict=True))[start : start + size]
+        """The groups in `updates` equal shares; of each, what there is to learn from and the size of the whole."""
+        pairs, parts = list(zip(groups, advantages_PO.tolist(), strict=True)), []
+        every, updates = self.settings.objective.kl_weight > 0, self.settings.updates
+        for i in range(updates):
+            share = pairs[i * len(pairs) // updates : (i + 1) * len(pairs) // updates]
             rows = [
                 (group.prompt, answer, advantage)
-                for group, advantages_O in share
-                for answer, advantage in zip(group.answers, advantages_O.tolist(), strict=True)
-                if every or advantages_O.any()
+                for group, advantages in share
+                for answer, advantage in zip(group.answers, advantages, strict=True)
+                if every or advantage
             ]
             whole = [answer for group, _ in share for answer in group.answers]
             if rows:
@@ -73,6 +74,7 @@ class Learner:
         rows = sorted(rows, key=lambda row: len(row[0]) + len(row[1].tokens))
         counted = sum(len(answer.tokens) for _, answer, _ in rows)
         self.model.train()
+        self.model.zero_grad(set_to_none=True)  # an update that was interrupted leaves gradients behind
         found: dict[str, float] = {}
         for start in range(0, len(rows), ROWS):
             part = rows[start : start + ROWS]
