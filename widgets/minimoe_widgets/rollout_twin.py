@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
 from minimoe_widgets.rollout_log import Stage
-from minimoe_widgets.rollout_view import LIMIT, is_wrong, panels, piece_label
+from minimoe_widgets.rollout_view import LIMIT, is_wrong, panels, piece_label, span
 from minimoe_widgets.twin import OKABE_ITO, Twin
 
 __all__ = ["MARKED", "draw_twin"]
@@ -38,7 +38,8 @@ def draw_twin(stage: Stage, group: dict | None, title: str, alt: str, only_wrong
 
 
 def _draw_curves(figure, drawn, stage, step):
-    rows = -(-len(drawn) // 2)
+    rows, (first, last) = -(-len(drawn) // 2), span(stage, drawn)
+    air = 0.03 * max(last - first, 1)
     for at, panel in enumerate(drawn, start=1):
         ax = figure.add_subplot(rows, 2, at)
         if panel.band:
@@ -55,6 +56,7 @@ def _draw_curves(figure, drawn, stage, step):
         if step is not None:
             ax.axvline(step, color="black", linestyle="--", linewidth=1)
         ax.set(ylim=(panel.bottom, panel.bottom + 1.03 * (panel.top - panel.bottom)))  # a line at the top stays whole
+        ax.set_xlim(first - air, last + air)
         ax.set_title(panel.title, fontsize=8.5, loc="left")
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)

@@ -1,8 +1,9 @@
 """What RolloutExplorer's page is sent: the curves of a stage once, and the answers of one step whenever it changes.
 
 A token is drawn by how its chance has changed, log pi_step - log pi_reference in nats, where the reference is the model
-that the run began with: 0 if RL has left the token alone, ln 2 if it is now twice as likely. The page's scale ends at `LIMIT`, beyond which RL has
-made a token e times as likely or more; a fixed scale, so that steps can be compared while one scrubs.
+that the run began with: 0 if RL has left the token alone, ln 2 if it is now twice as likely. The page's scale ends at
+`LIMIT`, beyond which RL has made a token e times as likely or more; a fixed scale, so that steps can be compared while
+one scrubs.
 
 How the production version differs: one looks at samples there, and at means; nobody sees tokens move.
 """
@@ -15,6 +16,7 @@ from minimoe_widgets.canvas import script
 from minimoe_widgets.rollout_log import Stage
 
 __all__ = ["LIMIT", "Panel", "RolloutView", "is_wrong", "pack_curves", "pack_group", "panels", "piece_label"]
+__all__ += ["span"]
 
 LIMIT = 1.0  # nats, at which the colours end
 RIGHT, LANGUAGE = "share of answers that are right", "share of words in the question's language"
@@ -57,17 +59,23 @@ def panels(stage: Stage) -> list[Panel]:
     return usual + more if any(panel.series for panel in usual) or not more else more
 
 
-def pack_curves(stage: Stage, alt: str) -> dict:
-    """The curves as names and bytes: what `rollout_curves.js` reads."""
-    drawn = panels(stage)
+def span(stage: Stage, drawn: list[Panel]) -> tuple[int, int]:
+    """The first and the last step on the axis of all plots."""
     ends = [step for panel in drawn for _, steps, _ in panel.series for step in steps]
     ends += [group["step"] for group in stage.groups]
     ends += [step for panel in drawn if panel.band for step in panel.band[1]]  # where a run under way is heading
+    return min(ends, default=0), max(ends, default=0)
+
+
+def pack_curves(stage: Stage, alt: str) -> dict:
+    """The curves as names and bytes: what `rollout_curves.js` reads."""
+    drawn = panels(stage)
+    first, last = span(stage, drawn)
     seeds = f" of {stage.band.seeds} seeds" if stage.band and stage.band.seeds else ""
     return {
         "alt": alt,
-        "first": min(ends, default=0),
-        "last": max(ends, default=0),
+        "first": first,
+        "last": last,
         "band": f"grey: lowest to highest{seeds}",
         "panels": [
             {
@@ -120,7 +128,8 @@ def piece_label(piece: str) -> str:
     """One token as readable text: spaces as ␣, line ends as ⏎, an end mark short enough for a line."""
     if piece.startswith("<｜") and piece.endswith("｜>"):
         return f"⟨{piece[2:-2].split('▁')[0]}⟩"
-    return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"
+    shown = piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown) or "∅"
 
 
 def _floats(values) -> bytes:
