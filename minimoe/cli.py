@@ -4,6 +4,7 @@
     minimoe count path/to/checkpoint      the same for any folder or config.json
     minimoe train --out my_model          a small model from a text, in minutes
     minimoe generate my_model "a tree is" its continuation
+    minimoe r1 --out my_r1                R1's stages on a small base model, in a quarter of an hour
 
 Counting reads a config and no weights. A mistake of the caller is one line on stderr and exit status 2; a traceback
 means a mistake of ours.
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_count(commands)
     _add_train(commands)
     _add_generate(commands)
+    _add_r1(commands)
     return parser
 
 
@@ -110,6 +112,17 @@ def _add_generate(commands) -> None:
     generate.set_defaults(run=_generate)
 
 
+def _add_r1(commands) -> None:
+    r1 = commands.add_parser("r1", help="train R1-Zero and the four stages of R1 on a small base model")
+    r1.description = (
+        "Train a base model and from it R1-Zero and the four stages of R1, and score each stage on held-out problems. "
+        "A run that was stopped or killed goes on when the same command is given again."
+    )
+    r1.add_argument("--out", required=True, metavar="FOLDER", help="where the stages go, a folder each")
+    r1.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, problems and sampling (default: 0)")
+    r1.set_defaults(run=_r1)
+
+
 def _count(arguments) -> None:
     from minimoe.cli_count import report
 
@@ -133,6 +146,12 @@ def _train(arguments) -> None:
         balance=arguments.balance,
         save_every=arguments.save_every,
     )
+
+
+def _r1(arguments) -> None:
+    from minimoe.cli_r1 import run
+
+    run(arguments.out, arguments.seed)
 
 
 def _generate(arguments) -> None:

@@ -159,11 +159,11 @@ def r1(start: Path, out: Path, recipe: Recipe) -> dict:
         "safety": (1.0, safety),
     }
     first, last = out / "rules", out / "preference"
-    settings = replace(recipe.scenarios, stage="r1")
+    settings = replace(recipe.scenarios, stage="r1_rules")
     _reinforce(start, first, {WORDS: 0.6, requests: 0.4}, Rewards(rules), settings, recipe)
     judge, tokenizer, found = reward_model(start, recipe)
     rules["preference"] = (1.0, preference(judge, tokenizer, LETTERS.name))
-    settings = replace(recipe.last_part, stage="r1")
+    settings = replace(recipe.last_part, stage="r1_preference")
     mixture = {WORDS: 0.35, requests: 0.25, LETTERS: 0.4}
     result = _reinforce(first, last, mixture, Rewards(rules), settings, recipe)
     _store(*_open(last), out)

@@ -49,8 +49,8 @@ def test_full_and_lazy_responses_are_right_in_either_language():
     task, problems = drawn()
     for problem in problems:
         for response in (
-            task.think(problem), task.think(problem, "en"), task.think(problem, "zh"), task.think(problem, summary=True),
-            task.skip(problem), task.skip(problem, summary=True),
+            task.think(problem), task.think(problem, "en"), task.think(problem, "zh"), task.skip(problem),
+            task.think(problem, summary=True), task.skip(problem, summary=True),
         ):  # fmt: skip
             assert task.is_correct(problem, response)
         thought = split_response(task.think(problem))[0]

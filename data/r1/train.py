@@ -1,0 +1,173 @@
+"""R1-Zero and the four stages of R1: the shipped run, and the seeds that the table is made of.
+
+    python data/r1/train.py                        # the seeds of the table, one after the other
+    python data/r1/train.py --seeds 11 --work DIR  # some of them, in folders that are kept
+    python data/r1/train.py --table                # from what is known: band.json and the table, printed
+
+A seed runs in DIR/seed (the same as `minimoe r1 --out DIR/seed --seed SEED`) and adds one line a stage to
+`results.jsonl`. The first seed's checkpoints and logs are copied into this folder. What is in `results.jsonl` already is
+kept, so a command that was stopped can be given again. The recipe was frozen before any of these seeds was run.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from minimoe.cli_r1 import TABLE
+from minimoe.rl.record import GROUPS_NAME
+from minimoe.rl.recipe import RECIPE, STAGES, run_recipe
+from minimoe.training.history import History
+from minimoe.training.loop import LOG_NAME
+
+HERE = Path(__file__).parent
+RESULTS, BANDS = HERE / "results.jsonl", HERE / "band.json"
+SEEDS = (11, 12, 13)
+CHECKPOINTS = ("base", "dev2", "r1")
+LOGGED = {"r1_zero": "r1_zero", "dev2_control": "dev2_control", "dev2": "dev2", "r1/rules": "r1", "r1/preference": "r1"}
+WATCHED_ANSWERS = 6  # of each recorded group, the answers that are shipped
+EVALUATED = ("accuracy_en", "accuracy_zh", "language_en", "language_zh", "mean_tokens")
+COLUMNS = ("reward", "kl", "entropy", "mean_tokens", *(f"evaluation.{name}" for name in EVALUATED))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--work", type=Path, help="where the folders of the seeds are kept (default: nowhere)")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not arguments.table:
+        for seed in arguments.seeds:
+            if arguments.work is not None:
+                run_seed(arguments.work / str(seed), seed)
+            else:
+                with TemporaryDirectory() as folder:
+                    run_seed(Path(folder), seed)
+    entries = known()
+    BANDS.write_text(json.dumps(bands(entries), indent=None) + "\n", encoding="utf-8")
+    print(table(entries))
+
+
+def run_seed(out: Path, seed: int) -> None:
+    """All stages with one seed; every one adds its line as it comes."""
+    done = {(entry["seed"], entry["stage"]) for entry in known()}
+
+    def keep(entry: dict) -> None:
+        if (seed, entry["stage"]) in done:
+            return
+        curves = {part: compact(out / part) for part, stage in LOGGED.items() if stage == entry["stage"]}
+        line = entry | {"machine": machine(), "curves": curves}
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    if {(seed, stage) for stage in STAGES} <= done and seed != SEEDS[0]:
+        return
+    run_recipe(out, replace(RECIPE, seed=seed), on_stage=keep)
+    if seed == SEEDS[0]:
+        ship(out)
+
+
+def known() -> list[dict]:
+    """The lines of results.jsonl."""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def compact(folder: Path) -> dict[str, list]:
+    """A run's curves: for each column the steps that have it and its values."""
+    curves = {}
+    for record in History.load(folder / LOG_NAME).records:
+        before = {f"evaluation.{name}": value for name, value in record.get("evaluation_before", {}).items()}
+        after = record | {f"evaluation.{name}": value for name, value in record.get("evaluation", {}).items()}
+        for step, values in ((record["step"] - 1, before), (record["step"], after)):
+            for column in COLUMNS:
+                if column in values:
+                    curve = curves.setdefault(column, {"step": [], "value": []})
+                    curve["step"].append(step)
+                    curve["value"].append(round(values[column], 4))
+    return curves
+
+
+def bands(entries: list[dict]) -> dict:
+    """For each reinforced stage, every column's lowest and highest value over the seeds at every step."""
+    parts: dict[str, dict] = {}
+    for part, stage in LOGGED.items():
+        curves = [entry["curves"][part] for entry in entries if entry["stage"] == stage]
+        parts[part] = {
+            column: {
+                "step": curves[0][column]["step"],
+                "lowest": [min(values) for values in zip(*(curve[column]["value"] for curve in curves), strict=True)],
+                "highest": [max(values) for values in zip(*(curve[column]["value"] for curve in curves), strict=True)],
+            }
+            for column in (curves[0] if curves else ())
+        }
+    seeds = sorted({entry["seed"] for entry in entries})
+    return {"command": "python data/r1/train.py", "seeds": seeds, "stages": parts}
+
+
+def table(entries: list[dict]) -> str:
+    """The stage table in Markdown: the mean over seeds, and lowest and highest where they differ."""
+    lines = ["| stage | " + " | ".join(TABLE) + " | CPU-s |", "|---|" + "---:|" * (len(TABLE) + 1)]
+    for stage in STAGES:
+        rows = [entry for entry in entries if entry["stage"] == stage]
+        if rows:
+            cells = [_cell([row["scores"][score] for row in rows], score) for score in TABLE.values()]
+            cells.append(f"{sum(row['cpu_s'] for row in rows) / len(rows):.0f}")
+            lines.append(f"| {stage} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float], score: str) -> str:
+    digits = 1 if score == "mean_tokens" else 2
+    mean, low, high = (f"{v:.{digits}f}" for v in (sum(values) / len(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low}-{high})"
+
+
+def ship(out: Path) -> None:
+    """Copy checkpoints, logs and shortened groups of a finished run into this folder."""
+    for stage in STAGES:
+        folder = HERE / stage
+        folder.mkdir(exist_ok=True)
+        shutil.copy(out / stage / "scores.json", folder / "receipt.json")
+        if stage in CHECKPOINTS:
+            for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(out / stage / name, folder / name)
+        if (out / stage / "history.jsonl").exists():
+            shutil.copy(out / stage / "history.jsonl", folder / "history.jsonl")
+        parts = [out / part for part, of in LOGGED.items() if of == stage]
+        if parts:
+            for name in (LOG_NAME, GROUPS_NAME):
+                lines = [line for part in parts for line in (part / name).read_text(encoding="utf-8").splitlines()]
+                lines = lines if name == LOG_NAME else [_shorten(line) for line in lines]
+                (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _shorten(line: str) -> str:
+    """A recorded group with its first answers alone."""
+    group = json.loads(line)
+    return json.dumps(group | {"answers": group["answers"][:WATCHED_ANSWERS]}, ensure_ascii=False)
+
+
+def machine() -> dict:
+    """Where the numbers come from."""
+    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__} | {
+        "python": platform.python_version()
+    }
+
+
+def cpu_name() -> str:
+    """The processor's model name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
