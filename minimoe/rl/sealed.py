@@ -20,11 +20,13 @@ import sys
 
 __all__ = ["main"]
 
-SILENT = {"this", "antigravity", "turtle", "turtledemo", "idlelib", "tkinter", "site", "__main__"}
+# Importing runs a module's code before the seal. These say or show something; no other one of Python 3.11 opens a file
+# to write, starts a process or connects while it is imported. Modules called __main__ would run, and are left out too.
+SILENT = {"this", "antigravity", "turtle", "turtledemo", "idlelib", "tkinter", "site"}
 # Modules that others import only when they are first needed, which after the seal is too late.
 LATE = {"datetime": "_strptime", "time": "_strptime", "concurrent": "concurrent.futures.thread"}
 NOBODY = 65534
-SET_SECCOMP, FILTER, SET_NO_NEW_PRIVILEGES, SET_DEATH_SIGNAL, KILL_SIGNAL = 22, 2, 38, 1, 9
+SET_SECCOMP, FILTER, SET_NO_NEW_PRIVILEGES, SET_DEATH_SIGNAL, KILL_SIGNAL, SET_DUMPABLE = 22, 2, 38, 1, 9, 4
 # Where there is no seal, events of the interpreter that begin like these are refused.
 BEYOND = (
     "open", "import", "os.", "shutil.", "glob.", "tempfile.", "pathlib.", "mmap.", "fcntl.", "resource.", "syslog.",
@@ -79,8 +81,8 @@ def names_in(code) -> set[str]:
 
 def import_modules(names: set[str]) -> None:
     """Import those names that are modules of the standard library. What fails fails again where the program says it."""
-    tops = {name: name.split(".")[0] for name in names}
-    wanted = [name for name, top in tops.items() if top in sys.stdlib_module_names and top not in SILENT]
+    allowed = sys.stdlib_module_names - SILENT
+    wanted = [name for name in names if name.split(".")[0] in allowed and "__main__" not in name]
     wanted += [LATE[name] for name in wanted if name in LATE]
     if sys.version_info >= (3, 12):
         wanted.append("_pylong")  # division of long integers
@@ -112,6 +114,7 @@ def seal(program: bytes, parent: int) -> None:
     drop_root()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    prctl(SET_DUMPABLE, 0, 0, 0, 0)  # a crash is an everyday matter here: no core file, and no crash reporter
     prctl(SET_DEATH_SIGNAL, KILL_SIGNAL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

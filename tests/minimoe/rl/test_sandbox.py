@@ -1,10 +1,13 @@
 """Programs as answers: honest ones run, hostile ones do no harm and are not paid. Every program here really runs."""
 
+import importlib.util
+import json
 import os
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -82,24 +85,36 @@ def test_an_interrupt_of_the_parent_ends_the_program(witness, monkeypatch):
     assert witness.harm() == []
 
 
-def test_the_death_of_the_parent_ends_the_program(witness):
+def test_the_death_of_the_parent_ends_the_program():
     parent = os.fork()
     if not parent:
         run_program("import time\ntime.sleep(10**6)", limits=Limits(wall_s=10**6))
         os._exit(0)
-    others = lambda: set(witness.survivors()) - {parent}  # noqa: E731
-    assert wait_until(others)
-    time.sleep(0.3)  # the seal is in place a little after the start
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    assert wait_until(lambda: children.read_text().split())
+    status = Path(f"/proc/{children.read_text().split()[0]}/status")
+    assert wait_until(lambda: "Seccomp:\t2" in status.read_text())
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    assert wait_until(lambda: not others())
+    assert wait_until(lambda: not status.exists() or "State:\tZ" in status.read_text())
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
     return condition()
+
+
+def test_the_committed_table_is_of_these_programs_and_none_did_harm():
+    folder = Path(__file__).parents[3] / "data" / "sandbox"
+    spec = importlib.util.spec_from_file_location("measure", folder / "measure.py")
+    spec.loader.exec_module(measure := importlib.util.module_from_spec(spec))
+    for file in ("table.json", "ordinary_user.json"):
+        programs = json.loads((folder / file).read_text())["programs"]
+        assert [(p["name"], p["attempt"]) for p in programs] == [(h.name, h.attempt) for h in HOSTILE]
+        assert all(program["as_expected"] and program["harm"] == [] for program in programs)
+    assert measure.tables() in (folder / "README.md").read_text()
 
 
 # --- honest programs --------------------------------------------------------------------------------------------------

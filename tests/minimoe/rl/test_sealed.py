@@ -43,7 +43,7 @@ def test_only_modules_of_the_standard_library_are_imported_and_no_silly_ones(mon
             raise ImportError
 
     monkeypatch.setattr(builtins, "__import__", record)
-    import_modules({"torch", "heapq", "collections.abc", "datetime", "nothing", *SILENT})
+    import_modules({"torch", "heapq", "collections.abc", "datetime", "nothing", "unittest.__main__", *SILENT})
     monkeypatch.undo()
     assert set(asked) - {"_pylong"} == {"heapq", "collections.abc", "datetime", "_strptime"}
 
