@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 import minimoe
-from minimoe.rl.rewards import R1_ZERO, Rewards, accuracy, well_formed
+from minimoe.rl.rewards import R1_ZERO, Rewards, well_formed
 from minimoe.rl.settings import RLSettings
 from minimoe.rl.zero import r1_zero, sampled_scores
 from minimoe.tokenizer import Tokenizer
@@ -49,11 +49,15 @@ def length(question, answer) -> float:
     return len(answer.tokens) / SETTINGS.max_new_tokens
 
 
-WEAK = {
-    "length": Rewards({"length": (1.0, length)}),
-    "format": Rewards({"format": (1.0, well_formed)}),
-    "accuracy alone": Rewards({"accuracy": (1.0, accuracy)}),
-}
+def workings(question, answer) -> float:
+    """A weak rule: as many lines of working as the chain has operations, whatever stands in them."""
+    return min(answer.text.count("=") / TASK.operations, 1.0)
+
+
+LENGTH = Rewards({"length": (1.0, length)})
+WORKINGS = Rewards({"workings": (1.0, workings), "format": (0.1, well_formed)})
+HACKED = replace(SETTINGS, steps=30, lr=1e-3, evaluate_every=3)  # a higher rate: the decay is slow, and would take longer
+REPAIRED = replace(SETTINGS, steps=12)
 
 
 def main() -> None:
@@ -70,8 +74,8 @@ def main() -> None:
         for seed in CONTROL:
             keep(f"control {seed}", lambda seed=seed: from_nothing(seed, base_without_skill))
     if arguments.weak:
-        for name, rewards in WEAK.items():
-            keep(f"weak: {name}", lambda rewards=rewards: in_passing(BASE, 0, rewards))
+        keep("weak: length", lambda: in_passing(BASE, SETTINGS, LENGTH))
+        hacked_and_repaired()
     if not (arguments.fresh or arguments.control or arguments.weak):
         shipped()
 
@@ -116,20 +120,34 @@ def from_nothing(seed: int, make_base) -> dict:
         base.mkdir()
         make_base(base, seed)
         base_s = time.process_time() - start_s
-        return {"base_cpu_seconds": round(base_s, 1)} | in_passing(base, seed, R1_ZERO)
+        return {"base_cpu_seconds": round(base_s, 1)} | in_passing(base, replace(SETTINGS, seed=seed), R1_ZERO)
 
 
-def in_passing(base, seed: int, rewards: Rewards) -> dict:
-    """RL on a base in a folder that is not kept."""
+def in_passing(base, settings: RLSettings, rewards: Rewards, out=None) -> dict:
+    """RL on a base, in a folder that is not kept unless `out` names one; gives what came out."""
     start_s = time.process_time()
     with TemporaryDirectory() as folder:
-        out = Path(folder) / "zero"
-        trainer = r1_zero(base, out, TASK, replace(SETTINGS, seed=seed), rewards, label=None)
+        out = Path(folder) / "zero" if out is None else out
+        trainer = r1_zero(base, out, TASK, settings, rewards, label=None)
         rl_s = time.process_time() - start_s
-        result = {"seed": seed, "rewards": repr(rewards), "rl_cpu_seconds": round(rl_s, 1), "machine": machine()}
+        result = {"seed": settings.seed, "rewards": repr(rewards), "steps": settings.steps, "lr": settings.lr}
+        result |= {"rl_cpu_seconds": round(rl_s, 1), "machine": machine(), "skipped_steps": trainer.skipped}
         result |= {"before": measured(base, ANSWERS_OF_A_SEED), "after": measured(out, ANSWERS_OF_A_SEED)}
-        result |= {"skipped_steps": trainer.skipped}
-        return result | {"curves": curves(trainer.records)}
+        last = [group["answers"][0]["text"] for group in trainer.groups[-len(trainer.watch) :]]
+        return result | {"last answers": last, "curves": curves(trainer.records)}
+
+
+def hacked_and_repaired() -> None:
+    """A reward for the look of working, then the true one on what became of the model; one after the other."""
+    names = ("weak: workings", "repaired: workings")
+    if all(any(entry["run"] == name for entry in known()) for name in names):
+        return
+    with TemporaryDirectory() as folder:
+        hacked, repaired = Path(folder) / "hacked", Path(folder) / "repaired"
+        first = in_passing(BASE, HACKED, WORKINGS, hacked)
+        second = in_passing(hacked, REPAIRED, R1_ZERO, repaired)
+        for name, result in zip(names, (first, second), strict=True):
+            keep(name, lambda result=result: result)
 
 
 def base_without_skill(out: Path, seed: int) -> None:
