@@ -56,7 +56,7 @@ def workings(question, answer) -> float:
 
 LENGTH = Rewards({"length": (1.0, length)})
 WORKINGS = Rewards({"workings": (1.0, workings), "format": (0.1, well_formed)})
-HACKED = replace(SETTINGS, steps=30, lr=1e-3, evaluate_every=3)  # a higher rate: the decay is slow, and would take longer
+HACKED = replace(SETTINGS, steps=30, lr=1e-3, evaluate_every=3)  # the decay is slow: a higher rate
 REPAIRED = replace(SETTINGS, steps=12)
 
 
