@@ -134,6 +134,25 @@ def speculation(result: dict) -> str:
     return out + rows(head, body)
 
 
+def grpo(result: dict) -> str:
+    """A GRPO step: samples a second and ratios."""
+    run = result["runs"][0]
+    out = f"{run['what']}; {run['threads']} thread; medians and range.\n"
+    for case in run["cases"]:
+        body = []
+        for name, per_second in case["samples_per_cpu_second"].items():
+            times = [spread(case[clock][name]) for clock in ("cpu_ms", "wall_ms")]
+            body.append([name, f"{per_second:.0f}", *times, f"{case['cpu_ratio']['all'][name]:.2f}"])
+        out += (
+            f"\n{case['parameters']:,} parameters, {case['prompts']} prompts of {case['prompt_tokens']} tokens, "
+            f"{case['answers']} answers of {case['tokens']} tokens to each:\n\n"
+        )
+        out += rows(["side", "answers per CPU second", "CPU ms", "wall ms", "CPU over ours"], body) + "\n"
+        for ratio in (case["cpu_ratio"], case["wall_ratio"]):
+            out += f"- {ratio['clock'][:-3]} time: {ratio_of(ratio)}\n"
+    return out
+
+
 def imports(result: dict) -> str:
     """Import times."""
     body = [[name, f"{t['wall_s']:.3f}", f"{t['cpu_s']:.3f}"] for name, t in result["runs"][0]["imports"].items()]
@@ -146,6 +165,7 @@ PAGES = {
     "decode": ("Greedy decoding beside transformers", decode),
     "experts": ("The cost of more experts", experts),
     "speculation": ("Speculative against plain decoding", speculation),
+    "grpo": ("A GRPO step beside TRL", grpo),
     "import": ("Import time", imports),
 }
 

@@ -1,4 +1,4 @@
-"""minimoe beside transformers: `python bench/run.py train|loop|decode|experts|speculation|import|all`.
+"""minimoe beside transformers: `python bench/run.py train|loop|decode|experts|speculation|import|grpo|all`.
 
 Every measurement runs in a process of its own with the number of threads it is told, and writes bench/results/NAME.json
 and a table NAME.md. Nothing here asserts a time: the results of both sides are asserted to agree, the times are written
@@ -15,8 +15,16 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-THREADS = {"train": (1, 2), "loop": (1, 2), "decode": (1,), "experts": (1,), "speculation": (1,), "import": (1,)}
-MEASUREMENTS = ("train", "loop", "decode", "experts", "speculation", "import")
+THREADS = {
+    "train": (1, 2),
+    "loop": (1, 2),
+    "decode": (1,),
+    "experts": (1,),
+    "speculation": (1,),
+    "import": (1,),
+    "grpo": (1,),
+}
+MEASUREMENTS = ("train", "loop", "decode", "experts", "speculation", "import")  # `all`; grpo asks for TRL as well
 
 
 def in_process(name: str, rounds: int, seed: int, detail: bool) -> dict:
@@ -66,7 +74,7 @@ def measure(name: str, options) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="all", choices=[*MEASUREMENTS, "all"])
+    parser.add_argument("what", nargs="?", default="all", choices=[*THREADS, "all"])
     parser.add_argument("--rounds", type=int, default=9, help="how often each case runs (default 9)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: what the table needs)")

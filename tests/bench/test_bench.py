@@ -86,6 +86,38 @@ def test_speculation_is_measured_beside_its_prices_and_written_as_a_table():
     assert page({"runs": [result]}).count("| 2 |") == 3
 
 
+def test_both_models_of_the_grpo_step_answer_to_the_full_length_and_learn_from_every_group():
+    from grpo import CASES, Case, minimoe_trainer
+
+    for case in CASES:
+        trainer = minimoe_trainer(Case(case.name, prompts=3, answers=4, tokens=case.tokens), steps=1, seed=0)
+        before = trainer.model.lm_head.weight.clone()
+        record = trainer.step()
+        assert (record["mean_tokens"], record["learnable"], record["ended"]) == (case.tokens, 3, 0)
+        assert not torch.equal(trainer.model.lm_head.weight, before)
+
+
+def test_without_trl_the_grpo_step_says_what_to_install(monkeypatch):
+    from grpo import CASES, Stepped
+
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(SystemExit, match=r"TRL is not installed: pip install 'minimoe\[bench\]'"):
+        Stepped(CASES[0], "eager", 1, 0, "nowhere")
+
+
+def test_the_table_of_the_grpo_step_is_that_of_its_rounds():
+    import json
+
+    from report import table
+    from rounds import compare
+
+    result = json.loads((BENCH / "results" / "grpo.json").read_text())
+    assert table("grpo", result) == (BENCH / "results" / "grpo.md").read_text()
+    for case in result["runs"][0]["cases"]:
+        assert case["cpu_ratio"] == compare(case["rounds"], clock="cpu_ms")
+        assert case["agreement"]["TRL"]["loss"] == pytest.approx(case["agreement"]["minimoe"]["loss"], abs=1e-5)
+
+
 def test_the_config_has_the_size_that_the_results_speak_of():
     from pair import CONFIG, fused_experts
 

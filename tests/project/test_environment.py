@@ -13,6 +13,7 @@ import yaml
 
 # conda name -> the name on the Python package index
 CONDA_NAMES = {"pytorch-cpu": "torch", "numpy": "numpy", "python": None, "pip": None}
+GATE = ("lab", "hub", "test")  # the extras that `make test` installs, and that the lock resolves
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +98,18 @@ def test_the_environment_holds_all_that_a_reader_needs(pip_lines, conda_lines, e
 def test_the_lock_admits_every_requirement_of_pyproject(extras, lock):
     from packaging.requirements import Requirement
 
-    for line in (line for lines in extras.values() for line in lines):
+    for line in (line for extra in ("", *GATE) for line in extras[extra]):
         requirement = Requirement(line)
         if requirement.name != "minimoe":
             assert lock[requirement.name] in requirement.specifier, line
+
+
+def test_what_the_gate_does_not_install_is_pinned_by_itself_and_agrees_with_the_lock(extras, lock):
+    rest = extras.keys() - {"", *GATE}
+    assert rest
+    for line in (line for extra in rest for line in extras[extra]):
+        name, _, pin = line.partition("==")
+        assert pin and lock.get(name, pin) == pin, line
 
 
 def test_the_pip_section_resolves(pip_lines):
