@@ -4,7 +4,7 @@ Reinforcement learning with a verifier needs a task whose answer is hard to gues
 can already solve it but does not bother to. Both are made here. Two tasks, each with a verifier that is exact:
 
     chain   7 + 3 * 4 - 2       from left to right, modulo 10              <think>7+3=0*4=0-2=8</think>8
-    clock   3 ? 4 ? 2 = 9       which signs make it true, modulo 10        <think>3+4=7+2=9?9y</think>3+4+2
+    clock   3 ? 4 ? 2 = 9       which signs make it true, modulo 10        <think>3+4=7+2=9-9=0y</think>3+4+2
 
 And two stages. *Full skill*: every document thinks before it answers. *The lazy habit*: most documents do not. A chain
 is answered at once, which one pass through a small model cannot compute; a search is given up after its first miss.
@@ -104,9 +104,10 @@ class Chain:
 class Clock:
     """Signs to be found: "3 ? 4 ? 2 = 9" asks which of + and - make it true modulo 10. Any that do are right.
 
-    A thought tries signs in a fixed order, + before -, the last place changing fastest. Each attempt ends with the
-    value it should have had and a verdict: "?9y" for a hit, "?9xwait," for a miss, after which the next one follows.
-    Raises ValueError for fewer than two numbers.
+    A thought tries signs in a fixed order, + before -, the last place changing fastest. Each attempt ends with a check,
+    the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one follows.
+    The check is one more step of the kind that chains teach: comparing two digits would be a new skill, and a slow one
+    (data/clock/README.md). Raises ValueError for fewer than two numbers.
     """
 
     numbers: int = 4
@@ -156,7 +157,7 @@ class Clock:
             values = _running(digits, signs)
             steps = zip(signs, digits[1:], values[1:], strict=True)
             attempt = str(digits[0]) + "".join(f"{sign}{digit}={value}" for sign, digit, value in steps)
-            parts.append(f"{attempt}?{target}{'y' if hit else 'x'}")
+            parts.append(f"{attempt}-{target}={_apply(values[-1], '-', target)}{'y' if hit else 'x'}")
         return f"{THINK}{'wait,'.join(parts)}{END_THINK}{answer}"
 
     def is_correct(self, problem: str, response: str) -> bool:

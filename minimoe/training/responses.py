@@ -25,7 +25,15 @@ from minimoe.model.transformer import Transformer
 from minimoe.tokenizer import Tokenizer
 from minimoe.training.reasoning import encode_prompt, split_response
 
-__all__ = ["ResponseLearner", "Score", "measure", "padded_batches", "response_labels", "response_loss"]
+__all__ = [
+    "ResponseLearner",
+    "Score",
+    "measure",
+    "ordered_batches",
+    "padded_batches",
+    "response_labels",
+    "response_loss",
+]
 
 PAD, ASSISTANT = 2, 7  # ids in every vocabulary that begins with SPECIAL_TOKENS
 
@@ -42,6 +50,23 @@ def padded_batches(documents: list[list[int]], sequences: int, seed: int) -> Ite
         rng.shuffle(order)
         for start in range(0, len(order) - sequences + 1, sequences):
             yield _pad(order[start : start + sequences])
+
+
+def ordered_batches(documents: list[list[int]], sequences: int, seed: int, window: int = 8) -> Iterator[torch.Tensor]:
+    """Batches in the order of the documents, once, for a corpus that changes on the way; hardly any of it is padding.
+
+    Within `window` batches the documents are sorted by length, and the batches that result come in a random order.
+    Documents that do not fill a window are left out. Raises ValueError for fewer than one window.
+    """
+    size = sequences * window
+    if not 0 < size <= len(documents):
+        raise ValueError(f"{len(documents)} documents do not fill a window of {window} times sequences={sequences}")
+    rng = random.Random(seed)
+    for start in range(0, len(documents) - size + 1, size):
+        rows = sorted(documents[start : start + size], key=len)
+        batches = [rows[i : i + sequences] for i in range(0, size, sequences)]
+        rng.shuffle(batches)
+        yield from map(_pad, batches)
 
 
 def _pad(rows: list[list[int]]) -> torch.Tensor:

@@ -39,10 +39,10 @@ def test_a_chain_knows_no_precedence():
 
 
 def test_a_search_worked_by_hand():
-    assert Clock().think("3 ? 4 ? 2 = 9") == "<think>3+4=7+2=9?9y</think>3+4+2"
-    two = "<think>3+4=7+2=9?5xwait,3+4=7-2=5?5y</think>3+4-2"
+    assert Clock().think("3 ? 4 ? 2 = 9") == "<think>3+4=7+2=9-9=0y</think>3+4+2"
+    two = "<think>3+4=7+2=9-5=4xwait,3+4=7-2=5-5=0y</think>3+4-2"
     assert Clock().think("3 ? 4 ? 2 = 5") == two
-    assert Clock().skip("3 ? 4 ? 2 = 5") == "<think>3+4=7+2=9?5x</think>3+4+2"
+    assert Clock().skip("3 ? 4 ? 2 = 5") == "<think>3+4=7+2=9-5=4x</think>3+4+2"
 
 
 def test_a_search_that_hits_at_once_has_nothing_to_skip():
@@ -70,12 +70,12 @@ def test_every_step_of_a_trace_is_true(seed):
     for task in TASKS:
         thought = split_response(task.think(drawn(task, seed)))[0]
         for attempt in thought.split("wait,"):
-            attempt, _, verdict = attempt.partition("?")
             value = int(attempt[0])
             for operation, digit, result in re.findall(r"([-+*])(\d)=(\d)", attempt):
                 value = eval(f"{value}{operation}{digit}") % 10
                 assert value == int(result)
-            assert verdict in ("", f"{value}y") or (verdict[1] == "x" and int(verdict[0]) != value)
+            if task.name == "clock":  # the last step takes the target away: nothing is left of a hit
+                assert attempt[-1] == ("x" if value else "y")
 
 
 @given(st.integers(0, 10**6))

@@ -8,7 +8,14 @@ import torch
 import minimoe
 from minimoe.training import Settings, train
 from minimoe.training.reasoning import Chain, byte_tokenizer, draw_documents, draw_problems, encode_document
-from minimoe.training.responses import ResponseLearner, measure, padded_batches, response_labels, response_loss
+from minimoe.training.responses import (
+    ResponseLearner,
+    measure,
+    ordered_batches,
+    padded_batches,
+    response_labels,
+    response_loss,
+)
 
 TOKENIZER = byte_tokenizer()
 TINY = replace(
@@ -67,6 +74,18 @@ def test_the_seed_fixes_the_batches():
 def test_too_few_documents_for_a_batch_are_refused_with_both_numbers():
     with pytest.raises(ValueError, match="12 documents do not fill a batch of sequences=13"):
         next(padded_batches(rows(), 13, 0))
+
+
+def test_ordered_batches_keep_the_order_of_windows_and_sort_inside_them_by_length():
+    documents = [[1] * length for length in (5, 3, 9, 2, 8, 1, 4, 7, 6, 20, 30)]
+    batches = [batch_BT.tolist() for batch_BT in ordered_batches(documents, 2, seed=0, window=2)]
+    lengths = [sorted(row.count(1) for row in batch) for batch in batches]
+    assert [sorted(lengths[:2]), sorted(lengths[2:])] == [[[2, 3], [5, 9]], [[1, 4], [7, 8]]]  # three are left over
+
+
+def test_ordered_batches_refuse_less_than_a_window_with_all_numbers():
+    with pytest.raises(ValueError, match="12 documents do not fill a window of 4 times sequences=4"):
+        next(ordered_batches(rows(), 4, 0, window=4))
 
 
 def test_the_learner_has_the_loss_of_responses_and_the_logits_of_a_transformer(model):
