@@ -84,6 +84,7 @@ def lines(
 def _apart(axes: Any, ends: Mapping[str, tuple[float, float]], gap: float = 15.0) -> dict[str, float]:
     """How far each end label is moved up, in points, so that no two stand closer than `gap`."""
     height = 0.75 * 72 * axes.figure.get_figheight()  # of the axes, in points; the layout decides later, within a few
+    axes.get_ylim()  # matplotlib works the limits out when they are asked for, and `transData` does not ask
     to_share = axes.transData + axes.transAxes.inverted()
     at = {label: to_share.transform(end)[1] * height for label, end in ends.items()}
     moved, last = {}, -np.inf
