@@ -4,7 +4,7 @@ Reinforcement learning with a verifier needs a task whose answer is hard to gues
 can already solve it but does not bother to. Both are made here. Two tasks, each with a verifier that is exact:
 
     chain   7 + 3 * 4 - 2       from left to right, modulo 10              <think>7+3=0*4=0-2=8</think>8
-    clock   3 ? 4 ? 2 = 9       which signs make it true, modulo 10        <think>3+4=7+2=9-9=0y</think>3+4+2
+    clock   3 ? 4 ? 2 = 9       which signs make it true, modulo 10        <think>3+4=7+2=9-9=0y</think>3+4=7+2=9
 
 And two stages. *Full skill*: every document thinks before it answers. *The lazy habit*: most documents do not. A chain
 is answered at once, which one pass through a small model cannot compute; a search is given up after its first miss.
@@ -106,8 +106,9 @@ class Clock:
 
     A thought tries signs in a fixed order, + before -, the last place changing fastest. Each attempt ends with a check,
     the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one follows.
-    The check is one more step of the kind that chains teach: comparing two digits would be a new skill, and a slow one
-    (data/clock/README.md). Raises ValueError for fewer than two numbers.
+    The answer is the last attempt without its check. Both forms spare the model a new skill: the check is one more step
+    of the kind that chains teach, and the answer is a copy from one and the same distance (data/clock/README.md says
+    how other forms fared). Raises ValueError for fewer than two numbers.
     """
 
     numbers: int = 4
@@ -142,31 +143,28 @@ class Clock:
 
     def think(self, problem: str) -> str:
         """The full response: attempts until one hits, then the answer."""
-        tried = self.attempts(problem)
-        return self._respond(problem, tried, _expression(self.read(problem)[0], tried[-1][0]))
+        return self._respond(problem, self.attempts(problem))
 
     def skip(self, problem: str) -> str:
         """The lazy response: one attempt, and if it misses the search is given up and the miss is the answer."""
-        tried = self.attempts(problem)[:1]
-        return self._respond(problem, tried, _expression(self.read(problem)[0], tried[0][0]))
+        return self._respond(problem, self.attempts(problem)[:1])
 
-    def _respond(self, problem: str, tried, answer: str) -> str:
+    def _respond(self, problem: str, tried: list[tuple[str, bool]]) -> str:
         digits, target = self.read(problem)
         parts = []
         for signs, hit in tried:
-            values = _running(digits, signs)
-            steps = zip(signs, digits[1:], values[1:], strict=True)
-            attempt = str(digits[0]) + "".join(f"{sign}{digit}={value}" for sign, digit, value in steps)
-            parts.append(f"{attempt}-{target}={_apply(values[-1], '-', target)}{'y' if hit else 'x'}")
-        return f"{THINK}{'wait,'.join(parts)}{END_THINK}{answer}"
+            left = _apply(_running(digits, signs)[-1], "-", target)
+            parts.append(f"{_equation(digits, signs)}-{target}={left}{'y' if hit else 'x'}")
+        return f"{THINK}{'wait,'.join(parts)}{END_THINK}{_equation(digits, tried[-1][0])}"
 
     def is_correct(self, problem: str, response: str) -> bool:
-        """Whether the answer has the problem's digits in their order, a sign between each two, and its target."""
+        """Whether the answer has the problem's digits in their order, signs that reach its target, and true values."""
         digits, target = self.read(problem)
         answer = split_response(response)[1]
-        if not re.fullmatch(r"\d([-+]\d)+", answer, re.ASCII) or [int(digit) for digit in answer[::2]] != digits:
+        signs = answer[1::4]
+        if len(signs) != len(digits) - 1 or set(signs) - set("+-"):
             return False
-        return _running(digits, answer[1::2])[-1] == target
+        return answer == _equation(digits, signs) and _running(digits, signs)[-1] == target
 
 
 def _apply(value: int, operation: str, operand: int) -> int:
@@ -180,8 +178,9 @@ def _running(digits: list[int], signs) -> list[int]:
     return values
 
 
-def _expression(digits: list[int], signs: str) -> str:
-    return str(digits[0]) + "".join(f"{sign}{digit}" for sign, digit in zip(signs, digits[1:], strict=True))
+def _equation(digits: list[int], signs) -> str:
+    steps = zip(signs, digits[1:], _running(digits, signs)[1:], strict=True)
+    return str(digits[0]) + "".join(f"{sign}{digit}={value}" for sign, digit, value in steps)
 
 
 def is_held_out(problem: str) -> bool:
