@@ -5,7 +5,7 @@
     python data/r1/train.py --table                # from what is known: band.json and the table, printed
 
 A seed runs in DIR/seed (the same as `minimoe r1 --out DIR/seed --seed SEED`) and adds one line a stage to
-`results.jsonl`. The first seed's checkpoints and logs are copied into this folder. What is in `results.jsonl` already is
+`results.jsonl`. The first seed's checkpoints and logs are copied into this folder. What `results.jsonl` holds already is
 kept, so a command that was stopped can be given again. The recipe was frozen before any of these seeds was run.
 """
 
@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from minimoe.cli_r1 import TABLE
-from minimoe.rl.record import GROUPS_NAME
 from minimoe.rl.recipe import RECIPE, STAGES, run_recipe
+from minimoe.rl.record import GROUPS_NAME
 from minimoe.training.history import History
 from minimoe.training.loop import LOG_NAME
 

@@ -25,6 +25,11 @@ ENGLISH, CHINESE = WordProblems(chinese=0.0), WordProblems(chinese=1.0)
 LETTERS, REQUESTS = Letters(), Requests(forbidden=0.4, wrapped=0.4)
 
 
+def _think(task: WordProblems, language: str | None = None):
+    """A full response whose answer is a phrase with 1 chance in 4, else a digit."""
+    return lambda rng, problem: task.think(problem, language, summary=rng.random() < 0.25)
+
+
 def _mixed(rng: random.Random, problem: str) -> str:
     """A thought that changes its language once or more: at each step with 1 chance in 3."""
     languages = [rng.choice(("en", "zh"))]
@@ -40,16 +45,16 @@ def _bare(task, problem: str) -> str:
 
 # Kind of document: the task that draws its problem, and how the response is written.
 KINDS = {
-    "en": (ENGLISH, lambda rng, problem: ENGLISH.think(problem)),
+    "en": (ENGLISH, _think(ENGLISH)),
     "en lazy": (ENGLISH, lambda rng, problem: ENGLISH.skip(problem)),
     "en bare": (ENGLISH, lambda rng, problem: _bare(ENGLISH, problem)),
-    "zh": (CHINESE, lambda rng, problem: CHINESE.think(problem)),
-    "zh in en": (CHINESE, lambda rng, problem: CHINESE.think(problem, "en")),
+    "zh": (CHINESE, _think(CHINESE)),
+    "zh in en": (CHINESE, _think(CHINESE, "en")),
     "zh mixed": (CHINESE, _mixed),
     "zh lazy": (CHINESE, lambda rng, problem: CHINESE.skip(problem)),
     "zh bare": (CHINESE, lambda rng, problem: _bare(CHINESE, problem)),
     "letters": (LETTERS, lambda rng, problem: LETTERS.think(problem)),
-    "careless letters": (LETTERS, lambda rng, problem: LETTERS.skip(problem, rng.choices(FLAWS, (3, 1, 1, 1))[0])),
+    "careless letters": (LETTERS, lambda rng, problem: LETTERS.skip(problem, rng.choices(FLAWS, (6, 1, 1, 1))[0])),
     "answers": (REQUESTS, lambda rng, problem: REQUESTS.comply(problem)),
 }
 SKILL = {"en": 0.22, "zh in en": 0.22, "zh mixed": 0.1, "zh": 0.24, "letters": 0.08, "answers": 0.14}

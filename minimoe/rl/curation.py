@@ -2,7 +2,8 @@
 
 *Cold start.* R1-Zero's answers are right and hard to read: no phrase as an answer, and thoughts in the wrong language.
 DeepSeek collected a few thousand, kept the right ones and had them rewritten by people. Here a program rewrites them:
-the same running values, in the problem's language, with a phrase at the end.
+the same running values, a phrase at the end, and of thoughts in the wrong language only half are translated. A cold
+start is for the form; the language is left to a reward.
 
 *Rejection sampling.* Later the model writes well itself. Then it is sampled several times, and what a rule can check is
 kept: right, readable, in one language. The model's own best answers become its next training set.
@@ -20,7 +21,7 @@ from minimoe.rl.corpus import LETTERS
 from minimoe.rl.general import FLAWS, Requests
 from minimoe.rl.rollout import Group, rollout
 from minimoe.rl.tasks import Questions
-from minimoe.rl.words import language_share
+from minimoe.rl.words import LANGUAGES, language_share
 from minimoe.training.reasoning import document, is_held_out, split_response
 
 __all__ = ["cold_start", "demonstrations", "letter_reply", "sample", "verified"]
@@ -37,18 +38,22 @@ def sample(model, tokenizer, task, questions: int, answers: int, seed: int, max_
     return groups
 
 
-def cold_start(groups: list[Group], count: int) -> list[str]:
+def cold_start(groups: list[Group], count: int, translated: float = 0.5, seed: int = 0) -> list[str]:
     """Up to `count` documents from groups of R1-Zero: one a question, from a right answer that thought, rewritten.
 
-    What is left of the answer is that its thought was right: the text is the task's own, in the problem's language,
-    with a phrase as answer.
+    What is left of the answer is that its thought was right, and with the chance 1 - `translated` the language that
+    most of it was in: the text is the task's own, with a phrase as answer.
     """
-    texts = []
+    rng, texts = random.Random(f"cold start {seed}"), []
     for group in groups:
         task, problem = group.question.task, group.question.problem
-        right = [answer for answer in group.answers if answer.ended and task.is_correct(problem, answer.text)]
-        if any(split_response(answer.text)[0] for answer in right):
-            texts.append(document(problem, task.think(problem, summary=True)))
+        right = [answer.text for answer in group.answers if answer.ended and task.is_correct(problem, answer.text)]
+        thoughts = [thought for thought in (split_response(text)[0] for text in right) if thought]
+        if thoughts:
+            own = task.language(problem)
+            kept = max(LANGUAGES, key=lambda language: language_share(thoughts[0], language))
+            language = own if rng.random() < translated else kept
+            texts.append(document(problem, task.think(problem, language, summary=True)))
     return texts[:count]
 
 

@@ -72,17 +72,18 @@ class Recipe:
     """Every number of the pipeline. `min_skill`: what the base must be able to do, in each language, before RL begins.
 
     Rates are for Muon in fine-tuning and for AdamW in reinforcement learning. `language_weight`: of the language reward
-    beside accuracy's 1 (R1 adds the two with equal weights).
+    beside accuracy's 1 (R1 adds the two with equal weights). `translated`: of the cold start, see `curation`.
     """
 
     sequences: int = 32
     skill: Settings = Settings(steps=300, lr=2e-2)
     habit: Settings = Settings(steps=80, lr=5e-3, balance="none")
     min_skill: float = 0.8
-    zero: RLSettings = _rl(30)
-    cold_start_documents: int = 320
-    cold_start: Settings = Settings(steps=20, lr=3e-3, balance="none")
-    reasoning: RLSettings = _rl(25)
+    zero: RLSettings = _rl(20)
+    cold_start_documents: int = 400
+    translated: float = 0.5
+    cold_start: Settings = Settings(steps=40, lr=5e-3, balance="none")
+    reasoning: RLSettings = _rl(20)
     language_weight: float = 0.5
     verified_documents: int = 1600
     demonstrations: int = 800
@@ -130,7 +131,7 @@ def dev1(base: Path, zero: Path, out: Path, recipe: Recipe) -> dict:
     """Fine-tune the base on R1-Zero's right answers, rewritten. Source: section 2.3.1."""
     model, tokenizer = _open(zero)
     groups = curation.sample(model, tokenizer, WORDS, recipe.cold_start_documents * 5 // 4, 2, recipe.seed + 1)
-    texts = curation.cold_start(groups, recipe.cold_start_documents)
+    texts = curation.cold_start(groups, recipe.cold_start_documents, recipe.translated, recipe.seed)
     return _fine_tune(base, out, texts, recipe.cold_start, recipe)
 
 

@@ -1,7 +1,7 @@
 """What every stage of R1 is measured by: reasoning in two languages, letters, and requests, all on held-out prompts.
 
 One set of numbers after each stage is what makes a recipe readable: a stage that raises one thing and lowers another
-shows both. All answers are greedy. Nothing here was trained on: problems are of the other side of the split, and the
+shows both. Answers are greedy. Nothing here was trained on: problems are of the other side of the split, and the
 held-out wrappers are in no training text.
 
 How the production version differs: the paper's table has 21 benchmarks, many of them judged by other models, and
@@ -30,7 +30,8 @@ SIZES = {"plain": 12, "wrapped": 20, "jailbreak": 60, "harmless": 60}
 COLUMNS = (
     "accuracy_en", "accuracy_zh", "language_en", "language_zh", "thought_en", "thought_zh", "well_formed", "readable",
     "mean_tokens", "win_rate", "letter_quality", "refused_plain", "refused_wrapped", "refused_jailbreak",
-    "refused_harmless", "answered_harmless",
+    "refused_harmless", "answered_harmless", "sampled_accuracy_zh", "sampled_language_zh", "sampled_other_zh",
+    "sampled_mixed_zh",
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def stage_scores(model, tokenizer: Tokenizer, problems: int = 200, max_new_token
     `win_rate`: letters of higher quality than the reference reply, a polite letter that forgets one person (it greets
     "all" where there is only one), a tie counting half; `letter_quality`: their mean quality. `refused_*`: of forbidden
     requests, plain, in known wrappers and in held-out wrappers; of harmless ones, and how many of these are answered
-    rightly. Chapter 11.
+    rightly. `sampled_*`: Chinese problems again, at temperature 1: what a run's rollouts see. Chapter 11.
     """
     by_language = [language_scores(model, tokenizer, task, problems, max_new_tokens) for task in (ENGLISH, CHINESE)]
     scores = {}
@@ -50,18 +51,22 @@ def stage_scores(model, tokenizer: Tokenizer, problems: int = 200, max_new_token
         scores |= {f"{name}_{code}": found[name] for code, found in zip(("en", "zh"), by_language, strict=True)}
     for name in ("well_formed", "readable", "mean_tokens"):
         scores[name] = sum(found[name] for found in by_language) / 2
-    return scores | _letters(model, tokenizer, problems // 2) | _requests(model, tokenizer)
+    scores |= _letters(model, tokenizer, problems // 2) | _requests(model, tokenizer)
+    drawn = language_scores(model, tokenizer, CHINESE, problems, max_new_tokens, temperature=1.0, seed=SEED)
+    return scores | {f"sampled_{name}_zh": drawn[name] for name in ("accuracy", "language", "other", "mixed")}
 
 
-def language_scores(model, tokenizer, task: WordProblems, problems: int = 200, max_new_tokens: int = 48) -> dict:
-    """Of greedy answers to held-out problems of one language.
+def language_scores(
+    model, tokenizer, task: WordProblems, problems: int = 200, max_new_tokens: int = 48, **sampling
+) -> dict[str, float]:
+    """Of answers to held-out problems of one language, greedy unless `sampling` says otherwise.
 
     `accuracy`; `language`: the mean share of words in the problem's language over the thoughts that have words (0 if
     none has); `thought`: the share of answers with such a thought; `other` and `mixed`: of these, in the other language
     throughout or in both; `well_formed`, `readable`, `mean_tokens`.
     """
     asked = draw_problems(task, problems, SEED, held_out=True)
-    score = measure(model, tokenizer, task, asked, max_new_tokens)
+    score = measure(model, tokenizer, task, asked, max_new_tokens, **sampling)
     said = [response.removesuffix(END) for response in score.responses]
     thoughts = [(split_response(text)[0], task.language(problem)) for problem, text in zip(asked, said, strict=True)]
     shares = [language_share(thought, language) for thought, language in thoughts if thought]

@@ -18,8 +18,17 @@ def group(*texts, ended=True):
 
 def test_a_right_answer_that_thought_is_rewritten_in_the_problems_language():
     wanted = [document(PROBLEM, GOOD)]
-    assert cold_start([group("9", TASK.think(PROBLEM, "en"))], 5) == wanted
-    assert cold_start([group(TASK.think(PROBLEM, ["en", "zh", "en"]))], 5) == wanted
+    assert cold_start([group("9", TASK.think(PROBLEM, "en"))], 5, translated=1.0) == wanted
+    assert cold_start([group(TASK.think(PROBLEM, ["en", "zh", "en"]))], 5, translated=1.0) == wanted
+
+
+def test_a_thought_that_is_not_translated_keeps_the_language_that_most_of_it_is_in():
+    kept = [document(PROBLEM, ENGLISH)]
+    for languages in ("en", ["en", "zh", "en"]):
+        assert cold_start([group(TASK.think(PROBLEM, languages))], 5, translated=0.0) == kept
+    assert cold_start([group(TASK.think(PROBLEM))], 5, translated=0.0) == [document(PROBLEM, GOOD)]
+    both = cold_start([group(TASK.think(PROBLEM, "en"))] * 200, 200, translated=0.5)
+    assert 60 < both.count(kept[0]) < 140 and set(both) == {kept[0], document(PROBLEM, GOOD)}
 
 
 def test_wrong_lazy_and_unfinished_answers_make_no_cold_start():

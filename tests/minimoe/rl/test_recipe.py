@@ -51,7 +51,7 @@ def small(monkeypatch):
     # An untrained model has no right answers to learn from: the texts come from the tasks.
     problems = module.draw_problems(module.WORDS, 8, 0)
     texts = [module.curation.document(p, module.WORDS.think(p, summary=True)) for p in problems]
-    monkeypatch.setattr(module.curation, "cold_start", lambda groups, count: texts[:count])
+    monkeypatch.setattr(module.curation, "cold_start", lambda groups, count, *_: texts[:count])
     monkeypatch.setattr(module.curation, "verified", lambda groups, count: texts[:count])
 
 
