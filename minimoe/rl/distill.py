@@ -18,6 +18,7 @@ finished base models, trained for two to three epochs.
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ from minimoe.training.reasoning import document, draw_problems, encode_document
 from minimoe.training.responses import ResponseLearner, padded_batches
 from minimoe.training.settings import Settings
 
-__all__ = ["SAMPLES_NAME", "Harvest", "Sample", "Sampling", "distill", "harvest", "keep_verified", "teach"]
+__all__ = ["SAMPLES_NAME", "Harvest", "Sample", "Sampling", "distill", "divergence", "harvest", "keep_verified"]
+__all__ += ["students_to_pay", "teach"]
 
 SAMPLES_NAME = "samples.jsonl"
 ROWS = 512  # answers sampled in one batch
@@ -197,6 +199,28 @@ def distill(
     tokenizer.save(out)
     history.save(out / LOG_NAME)
     return found, history
+
+
+def divergence(student_MV: torch.Tensor, teacher_MV: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    """How far two models' next tokens are apart, from their logits: the mean over the rows of KL, in nats.
+
+    Forward, KL(teacher || student) = sum_v p_T log(p_T / p_S), is what fine-tuning on unfiltered samples of the teacher
+    minimises on average, up to the teacher's entropy. Reverse, KL(student || teacher), is what on-policy distillation
+    minimises, on texts that the student wrote. Source of the second: arXiv 2606.19348 (DeepSeek-V4). Chapter 12.
+    """
+    p_MV, q_MV = teacher_MV.log_softmax(-1), student_MV.log_softmax(-1)
+    if reverse:
+        p_MV, q_MV = q_MV, p_MV
+    return (p_MV.exp() * (p_MV - q_MV)).sum(-1).mean()
+
+
+def students_to_pay(once_s: float, each_s: float, alone_s: float) -> float:
+    """How many students it takes until a teacher for all is cheaper than each student by itself.
+
+    The smallest whole N with once + N each < N alone; infinity if there is none. Chapter 12.
+    """
+    saved_s = alone_s - each_s
+    return math.floor(once_s / saved_s) + 1 if saved_s > 0 else math.inf
 
 
 def _common_tokenizer(teacher: Path, student: Path) -> Tokenizer:

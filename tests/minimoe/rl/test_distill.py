@@ -2,13 +2,23 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
 from tiny_policy import CONFIG, TOKENIZER, Digit
 
 import minimoe
-from minimoe.rl.distill import Sample, Sampling, distill, harvest, keep_verified, teach
+from minimoe.rl.distill import (
+    Sample,
+    Sampling,
+    distill,
+    divergence,
+    harvest,
+    keep_verified,
+    students_to_pay,
+    teach,
+)
 from minimoe.rl.rollout import Answer, Group
 from minimoe.rl.tasks import Question
 from minimoe.tokenizer import Tokenizer
@@ -130,6 +140,39 @@ def test_distillation_goes_from_checkpoint_to_checkpoint(folders, tmp_path):
     assert len(history) == 3
     before, after = minimoe.load(student).state_dict(), minimoe.load(out).state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_divergence_is_the_sum_that_is_written_down_in_both_directions():
+    generator = torch.Generator().manual_seed(0)
+    student_MV, teacher_MV = (torch.randn(3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    p_MV, q_MV = teacher_MV.softmax(-1).tolist(), student_MV.softmax(-1).tolist()
+    for reverse in (False, True):
+        first, second = (q_MV, p_MV) if reverse else (p_MV, q_MV)
+        rows = [sum(a * math.log(a / b) for a, b in zip(x, y, strict=True)) for x, y in zip(first, second, strict=True)]
+        assert divergence(student_MV, teacher_MV, reverse).item() == pytest.approx(sum(rows) / 3, rel=1e-12)
+    assert divergence(student_MV, student_MV).item() == 0
+
+
+def test_fine_tuning_on_samples_has_the_gradient_of_the_forward_divergence_on_average():
+    """Weighted by how often the teacher says each token, the loss of samples differs by the teacher's entropy alone."""
+    generator = torch.Generator().manual_seed(1)
+    teacher_MV = torch.randn(1, 7, generator=generator, dtype=torch.float64)
+    student_MV = torch.randn(1, 7, generator=generator, dtype=torch.float64).requires_grad_()
+    samples = -(teacher_MV.softmax(-1) * student_MV.log_softmax(-1)).sum()
+    (expected_MV,) = torch.autograd.grad(samples, student_MV)
+    (found_MV,) = torch.autograd.grad(divergence(student_MV, teacher_MV), student_MV)
+    torch.testing.assert_close(found_MV, expected_MV, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("once", "each", "alone", "expected"),
+    [(100, 5, 30, 5), (101, 5, 30, 5), (99, 5, 30, 4), (0, 5, 30, 1), (100, 30, 30, math.inf), (1, 31, 30, math.inf)],
+)
+def test_a_teacher_pays_from_the_first_number_of_students_that_is_strictly_cheaper(once, each, alone, expected):
+    assert students_to_pay(once, each, alone) == expected
+    if math.isfinite(expected):
+        assert once + expected * each < expected * alone
+        assert expected == 1 or once + (expected - 1) * each >= (expected - 1) * alone
 
 
 def test_two_tokenizers_are_refused(folders, tmp_path):
