@@ -4,93 +4,10 @@ from math import comb
 
 import torch
 
-from minimoe.rl import rewards, scoring
-from minimoe.rl.rollout import Answer
-from minimoe.rl.tasks import Question
-from minimoe.training.reasoning import Chain
+from minimoe.rl import scoring
 from minimoe_course.exercise import Exercise, Wrong
 
 __all__ = ["EXERCISES"]
-
-
-# --- the reward -------------------------------------------------------------------------------------------------------
-
-RIGHT = "<think>7+3=0*4=0-2=8</think>8"
-
-
-def _reward_inputs(g: torch.Generator):
-    yield {"text": RIGHT, "ended": True, "truth": "8"}
-    yield {"text": RIGHT, "ended": False, "truth": "8"}  # right so far, and cut at the limit
-    yield {"text": "<think></think>8", "ended": True, "truth": "8"}  # an empty thought has the form too
-    yield {"text": "8", "ended": True, "truth": "8"}
-    yield {"text": "5", "ended": True, "truth": "8"}
-    yield {"text": "<think>7+3=0*4=0-2=8</think>3", "ended": True, "truth": "8"}
-    yield {"text": "<think>7+3=0*4=0-2=8</think>38", "ended": True, "truth": "8"}
-    yield {"text": "<think>7+3=0*4=0-2=8", "ended": True, "truth": "8"}
-    yield {"text": "8</think>", "ended": True, "truth": "8"}
-    yield {"text": "<think>7+3=0</think>", "ended": True, "truth": "8"}
-
-
-def zero_reward(text, ended, truth):
-    """`R1_ZERO` of `minimoe.rl.rewards` on a chain whose value is `truth`: accuracy, and 0.1 for the form."""
-    question = Question(Chain(1), f"{truth} + 0")
-    answer = Answer([], [], text, ended)
-    return rewards.R1_ZERO.total(rewards.R1_ZERO.score(question, answer))
-
-
-def _split(text):
-    head, mark, tail = text.partition("</think>")
-    closed = bool(mark) and head.startswith("<think>")
-    return closed, tail if closed else text
-
-
-def _reward(right=None, formed=None, cut=True, gate=False, weight=0.1):
-    def reward(text, ended, truth):
-        closed, said = _split(text)
-        is_right = (right or (lambda text, said, truth: said == truth))(text, said, truth)
-        has_form = (formed or (lambda text, closed, said: closed and said != ""))(text, closed, said)
-        if cut and not ended:
-            return 0.0
-        return float(is_right) + (weight * has_form if is_right or not gate else 0.0)
-
-    return reward
-
-
-ZERO_REWARD = Exercise(
-    key="10.zero_reward",
-    reference=zero_reward,
-    source=rewards.well_formed,
-    inputs=_reward_inputs,
-    tolerance=1e-9,
-    because="one addition of a whole number and 0.1",
-    wrong=(
-        Wrong("anywhere", _reward(right=lambda text, said, truth: truth in text), "you look for the truth in the whole text, where it stands among the running values by chance: compare what follows </think>."),
-        Wrong("contained", _reward(right=lambda text, said, truth: truth in said), "you accept an answer that contains the truth: 38 is not 8. A policy would soon write all ten digits."),
-        Wrong("last letter", _reward(right=lambda text, said, truth: text.endswith(truth)), "you look at the last letter only: 38 is not 8."),
-        Wrong("cut is fine", _reward(cut=False), "you reward an answer that was cut at the limit; without its end it is worth 0, whatever it says so far."),
-        Wrong("form by the end mark", _reward(formed=lambda text, closed, said: "</think>" in text and said != ""), "your form asks for </think> alone: a thought that was never opened is no thought."),
-        Wrong("form by the mark", _reward(formed=lambda text, closed, said: "<think>" in text), "your form asks for <think> alone: a thought must be closed, and something must follow it."),
-        Wrong("no answer needed", _reward(formed=lambda text, closed, said: closed), "you give the form to a thought without an answer behind it."),
-        Wrong("thought must say something", _reward(formed=lambda text, closed, said: closed and said != "" and not text.startswith("<think></think>")), "you refuse the form to an empty thought. It has the form; that it is no use is the accuracy's business."),
-        Wrong("form only if right", _reward(gate=True), "you give the form only to right answers. It is earned by itself, so that a model that solves nothing yet can learn it."),
-        Wrong("equal weight", _reward(weight=1.0), "your form weighs as much as a right answer; here it weighs 0.1."),
-    ),
-    hints=(
-        "Two independent questions, asked of an answer that ended: is what follows the thought exactly the truth? Is there a closed thought with something behind it?",
-        "```text\nif it did not end: 0\nhead, mark, said = text.partition('</think>')\nclosed = the mark is there and head starts with <think>\n"
-        "if not closed: said = the whole text\nreturn (said == truth) + 0.1 * (closed and said is not empty)\n```",
-    ),
-    solution=(
-        "def zero_reward(text, ended, truth):\n"
-        "    if not ended:\n"
-        "        return 0.0\n"
-        "    head, mark, said = text.partition('</think>')\n"
-        "    closed = mark != '' and head.startswith('<think>')\n"
-        "    said = said if closed else text\n"
-        "    return float(said == truth) + 0.1 * (closed and said != '')\n"
-    ),
-    differs="This is the rule for the form; `accuracy` stands beside it, and `Rewards` adds them up with their weights.",
-)  # fmt: skip
 
 
 # --- pass@k -----------------------------------------------------------------------------------------------------------
@@ -165,4 +82,66 @@ LEARNABLE_SHARE = Exercise(
     differs="It also refuses a chance outside 0 to 1. The trainer counts such groups in every step (`learnable`).",
 )  # fmt: skip
 
-EXERCISES = (ZERO_REWARD, PASS_AT_K, LEARNABLE_SHARE)
+# --- a reward that is earned in another way ---------------------------------------------------------------------------
+
+
+def _hacked_inputs(g: torch.Generator):
+    yield {"rewards": [0.2, 0.9, 1.0, 1.0], "accuracies": [0.25, 0.5, 0.75, 0.5], "drop": 0.125}
+    yield {"rewards": [0.2, 0.9, 1.0, 1.0], "accuracies": [0.25, 0.5, 0.75, 0.875], "drop": 0.125}
+    yield {"rewards": [0.2, 0.9, 0.5, 0.3], "accuracies": [0.25, 0.75, 0.5, 0.25], "drop": 0.125}  # both fall: broken
+    yield {"rewards": [0.5, 0.6, 0.7, 0.8, 0.9], "accuracies": [0.75, 0.6875, 0.625, 0.5625, 0.5], "drop": 0.125}
+    yield {"rewards": [0.5, 0.6, 0.7, 0.65, 0.8], "accuracies": [0.25, 0.5, 1.0, 0.5, 0.875], "drop": 0.125}
+    yield {"rewards": [0.5, 0.9, 0.6, 0.7, 0.8], "accuracies": [0.25, 0.5, 0.75, 0.25, 0.25], "drop": 0.125}
+    yield {"rewards": [0.5, 0.6, 0.9, 0.7], "accuracies": [0.25, 0.75, 0.6875, 0.5], "drop": 0.125}
+    yield {"rewards": [1.0, 1.0], "accuracies": [1.0, 0.875], "drop": 0.125}
+
+
+def _hacked(compare="best", reward_at="best", strict=False, ignore_reward=False, accuracy_of=None):
+    def first(rewards, accuracies, drop):
+        for i in range(1, len(rewards)):
+            before = accuracies[:i]
+            top = {"best": before.index(max(before)), "last": i - 1, "first": 0}[compare]
+            at = {"best": top, "last": i - 1, "first": 0, "highest": rewards.index(max(rewards[:i]))}[reward_at]
+            fallen = accuracies[i] < accuracies[top] - drop if strict else accuracies[i] <= accuracies[top] - drop
+            if fallen and (ignore_reward or rewards[i] >= rewards[at]):
+                return i
+        return -1
+
+    return first
+
+
+FIRST_HACKED = Exercise(
+    key="10.first_hacked",
+    reference=scoring.first_hacked,
+    inputs=_hacked_inputs,
+    tolerance=1e-9,
+    because="the result is a whole number; all accuracies and drops are sums of powers of two",
+    wrong=(
+        Wrong("reward ignored", _hacked(ignore_reward=True), "you do not look at the reward: where both fall, the run has broken, and nobody was fooled."),
+        Wrong("from one to the next", _hacked(compare="last", reward_at="last"), "you compare with the place before: a slow decay slips through. Compare with the best accuracy so far."),
+        Wrong("from the start", _hacked(compare="first", reward_at="first"), "you compare with the start; a run can rise and then decay and still be above its start."),
+        Wrong("strictly", _hacked(strict=True), "a fall of exactly `drop` counts."),
+        Wrong("highest reward", _hacked(reward_at="highest"), "you compare with the highest reward so far; compare with the reward at the place of the best accuracy."),
+        Wrong("reward of the place before", _hacked(reward_at="last"), "you compare with the reward of the place before; compare with that at the place of the best accuracy."),
+        Wrong("where it was best", lambda rewards, accuracies, drop: (lambda i: accuracies.index(max(accuracies[:i])) if i >= 0 else -1)(_hacked()(rewards, accuracies, drop)), "you return the place of the best accuracy, where the run should have stopped; the question is when it shows."),
+    ),
+    hints=(
+        "Walk along the run and remember the place of the best accuracy so far. What do you ask at every later place?",
+        "```text\nbest = 0\nfor every place i:\n    if accuracies[i] is above accuracies[best]: best = i\n"
+        "    else if accuracies[i] <= accuracies[best] - drop and rewards[i] >= rewards[best]: return i\nreturn -1\n```",
+    ),
+    solution=(
+        "def first_hacked(rewards, accuracies, drop):\n"
+        "    best = 0\n"
+        "    for i in range(len(rewards)):\n"
+        "        if accuracies[i] > accuracies[best]:\n"
+        "            best = i\n"
+        "        elif accuracies[i] <= accuracies[best] - drop and rewards[i] >= rewards[best]:\n"
+        "            return i\n"
+        "    return -1\n"
+    ),
+    differs="It has a default for `drop`, and refuses lists of different lengths.",
+)  # fmt: skip
+
+
+EXERCISES = (PASS_AT_K, LEARNABLE_SHARE, FIRST_HACKED)

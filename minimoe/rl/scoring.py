@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from math import comb
 
-__all__ = ["cons_at_k", "learnable_share", "pass_at_k"]
+__all__ = ["cons_at_k", "first_hacked", "learnable_share", "pass_at_k"]
 
 
 def pass_at_k(right: int, answers: int, k: int) -> float:
@@ -60,3 +60,22 @@ def learnable_share(p: float, answers: int) -> float:
     if not 0 <= p <= 1 or answers < 1:
         raise ValueError(f"p={p} with answers={answers}: needs a chance from 0 to 1 and at least 1 answer")
     return 1 - p**answers - (1 - p) ** answers
+
+
+def first_hacked(rewards: list[float], accuracies: list[float], drop: float = 0.05) -> int:
+    """The first place at which the goal has fallen and the reward has not; -1 if there is none.
+
+    Place i counts if accuracies[i] <= best - drop, where best is the highest accuracy before i (the first such), and
+    rewards[i] is at least the reward at that place. A fall of both is a run that breaks; a fall of the accuracy alone
+    is a policy that earns its reward in another way. Raises ValueError for lists of different lengths.
+    Chapter 10.
+    """
+    if len(rewards) != len(accuracies):
+        raise ValueError(f"{len(rewards)} rewards and {len(accuracies)} accuracies: one of each a place")
+    best = 0
+    for i, (reward, accuracy) in enumerate(zip(rewards, accuracies, strict=True)):
+        if accuracy > accuracies[best]:
+            best = i
+        elif accuracy <= accuracies[best] - drop and reward >= rewards[best]:
+            return i
+    return -1

@@ -1,0 +1,306 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 10 R1-Zero
+#
+# By the end you have made a model think longer and solve what it could not, with a reward and no examples, and you can say what the reward did and what was there before it.
+#
+# 45 minutes, 60 with all exercises. Prerequisites: chapter 09 (groups, advantages, the policy loss).
+#
+# You will be able to
+# - reproduce R1-Zero's two curves, accuracy and length, on one core, and tell a good run from a broken one
+# - separate what reinforcement learning elicits from what it would have to create, with pass@k
+# - find the gap in a reward before the model does
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe_course import *
+
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 15.6% to 77.9%, and nobody showed it how
+#
+# DeepSeek took V3's base model, asked it competition mathematics, checked the answers by a rule, and made what was right more likely. There were no worked examples to imitate and no model that judged the answers. After 10,400 such steps, **R1-Zero** solved 77.9% of AIME 2024 in one attempt; the base had solved 15.6%. Its answers had grown from hundreds of tokens to about ten thousand (Nature 645, 2025; the preprint of January 2025 says 71.0%).
+#
+# Where does a skill come from that nobody taught?
+
+# %% [markdown] tags=["by-hand"]
+# ## Four answers by hand
+#
+# Our problems are **chains**: worked from left to right, each result modulo 10. The answer comes after a thought between `<think>` and `</think>`. A right answer earns 1, a closed thought with an answer behind it earns 0.1. Here are four answers that the course's base model could give to `7 + 3 * 4 - 2`, whose value is 8. What does each earn? And by how much does each beat the group?
+
+# %% tags=["by-hand", "nbval-check-output"]
+answers = ["<think></think>2", "<think></think>8", "<think>7+3=0*4=0-2=8</think>8", "2"]
+rewards_O = torch.tensor([
+    (answer.split("</think>")[-1] == "8") + 0.1 * ("</think>" in answer) for answer in answers
+])
+advantages_O = (rewards_O - rewards_O.mean()) / rewards_O.std()
+for answer, reward, advantage in zip(answers, rewards_O, advantages_O):
+    print(f"reward {reward:.1f}   advantage {advantage:+.2f}   {answer}")
+
+# %% [markdown]
+# The guess that happened to be right is pushed up exactly as much as the answer that was worked out. The reward cannot tell them apart. Over many problems something else can: a guess is right about once in five times, a worked chain nearly always. That difference in *frequency* is all that reinforcement learning has to go by.
+
+# %% [markdown] tags=["beat"]
+# ## The base can, and does not bother
+#
+# `data/reason` is a model of 564,864 parameters that was trained in two stages (its README has the recipe). First it saw chains with every value written down. Then, briefly, it saw chains answered at once. So it holds a skill, and a habit that hides it. DeepSeek's base had its skills from trillions of tokens of other people's mathematics; ours had to be given one.
+#
+# Greedy decoding takes the likeliest token each time. How often is it right, on problems that no training set held?
+
+# %%
+from minimoe.rl.zero import greedy_evaluation
+from minimoe.tokenizer import Tokenizer
+from minimoe.training.reasoning import Chain, draw_problems
+
+task = Chain(operations=6)
+base = minimoe.load(data_path("reason"), dtype=torch.float32)
+tokenizer = Tokenizer.load(data_path("reason"))
+problems = draw_problems(task, 128, seed=99, held_out=True)
+greedy = greedy_evaluation(tokenizer, task, problems, max_new_tokens=48)
+before = greedy(base)
+print(f"right {before['accuracy']:.2f}, tokens an answer {before['mean_tokens']:.1f}")
+
+# %% [markdown]
+# Barely better than chance. (A guess is right more than once in ten times because a multiplication by an even digit or by 5 leaves fewer values.) Now let it answer at temperature 1, sixteen times each, and ask a kinder question: is *any* of the sixteen right?
+
+# %%
+from minimoe.rl.zero import sampled_scores
+
+sampled = sampled_scores(base, tokenizer, task, problems, answers=16, max_new_tokens=48)
+guess(
+    "10.pass16",
+    f"One sampled answer is right with a chance of {sampled['pass']['1']:.2f}. "
+    "For how many problems in 100 is at least one of 16 answers right?",
+    sampled["pass"]["16"] * 100,
+    unit="in 100",
+)
+
+# %% [markdown]
+# This is **pass@k**: the chance that at least one of $k$ answers is right. Its estimator samples $n \ge k$ answers once, finds $c$ of them right, and counts the choices of $k$ that hold a right one:
+#
+# $$\text{pass@}k = 1 - \binom{n - c}{k} \Big/ \binom{n}{k}$$
+#
+# The other summary of many answers is the vote, **cons@k**: is the answer that most of $k$ give the right one? R1-Zero's 77.9% becomes 86.7% with a vote. Ours, before any training:
+
+# %%
+print(f"pass@1 {sampled['pass']['1']:.2f}   pass@16 {sampled['pass']['16']:.2f}   cons@16 {sampled['cons']:.2f}")
+
+# %% [markdown]
+# A vote of sixteen finds the right answer for most problems, from a model that is right with one in four. Wrong guesses scatter over nine digits, and the few answers that were worked out agree. The knowledge is there; what is missing is a reason to use it.
+#
+# ### Exercise: pass@k
+# ●●○○○ · 6 min · the number that tells "cannot" from "does not".
+#
+# Write the formula for whole numbers `right` ($c$), `answers` ($n$) and `k`. By hand: 1 right of 4, $k = 2$. Of the 6 ways to choose two answers, 3 hold none of the right: $1 - 3/6 = 0.5$.
+
+# %% tags=["exercise"]
+def pass_at_k(right, answers, k):
+    ...  # your code
+
+pass_at_k = check("10.pass_at_k", pass_at_k)
+
+# %%
+hints("10.pass_at_k")
+
+# %% [markdown] tags=["beat"]
+# ## Reinforce it
+#
+# The recipe is chapter 09's and no more: 16 questions a step, 16 answers to each, advantages within the group, one optimizer step. Two rules pay. **Accuracy**: 1 if the answer ended and says the chain's value. **Format**: 0.1 if it ended and has a closed thought, empty or not, with something behind it. (DeepSeek give both rules equal weight; our base has the form already.)
+#
+# Now the run: eight steps of the twenty that the full recipe has (`python data/zero/train.py`, about a minute). Before you start it, think about the length of the answers. Nothing rewards length.
+
+# %%
+from minimoe.rl import Question, Questions, R1_ZERO, RLSettings, reinforce
+
+model = minimoe.load(data_path("reason"), dtype=torch.float32)
+settings = RLSettings(steps=8, prompts=16, answers=16, max_new_tokens=48, lr=3e-4, evaluate_every=2)
+run = reinforce(
+    model, tokenizer, Questions(task, seed=0), R1_ZERO, settings, label="R1-Zero",
+    watch=[Question(task, problems[0])], evaluation=greedy,
+)
+
+# %%
+guess(
+    "10.length",
+    f"The base's greedy answers had {before['mean_tokens']:.1f} tokens. How many have they after eight steps?",
+    run.records[-1]["evaluation"]["mean_tokens"],
+    unit="tokens",
+)
+
+# %%
+from minimoe_course import reinforced
+
+show(
+    reinforced.against_band(
+        data_path("zero"), {"evaluation.accuracy": "right, greedy (held out)", "evaluation.mean_tokens": "tokens an answer"},
+        run.records, "Accuracy and length rise together",
+    ),
+    alt="Two panels over 20 steps, each with a grey band of five seeds. Held-out accuracy rises from about 0.25 to 1 "
+    "within eight steps, the length of an answer from 5 tokens to 29; this run lies in both bands.",
+)
+
+# %% [markdown]
+# The grey bands are five other seeds, each with a base of its own, trained from nothing (`data/zero/results.jsonl`). If your run leaves them, something differs from the recipe; that is what they are for.
+#
+# Length rose, and nobody asked for it. Working a chain out takes 29 tokens, guessing takes 4; right answers are long, so making right answers likelier makes answers longer. The curve ends at 29 because a chain of six has nothing more to work out. Here is the paper's curve and ours, side by side:
+
+# %% tags=["nbval-check-output"]
+nature = "Nature 645 (2025), figure 1 and text"
+compare_table([
+    ("right before, one answer", "0.29 (sampled)", "0.156", nature),
+    ("right after, one answer", "0.92 (sampled)", "0.779", nature),
+    ("after, with a vote", "1.00 (of 64)", "0.867", nature),
+    ("steps", 20, "10,400", nature),
+    ("answers a step", 16 * 16, 512, nature),
+], ours="chains, 0.56M parameters", theirs="AIME 2024, R1-Zero", title="Before and after")
+
+# %% [markdown]
+# What is printed as *loss* in such a run starts at zero and may rise. Chapter 09 says why that means nothing. Look at accuracy, length, and the share of groups that teach:
+
+# %%
+for record in run.records:
+    print(f"step {record['step']}: right {record['accuracy']:.2f}, tokens {record['mean_tokens']:4.1f}, "
+          f"groups that teach {record['learnable']:2} of {record['groups']}, loss {record['loss']:+.4f}")
+
+# %% [markdown] tags=["beat"]
+# ## What it elicited, and what it could not create
+#
+# Did the model learn to calculate in eight steps? Compare what it can find (pass@64) with what it says (pass@1), before the run and after all twenty steps:
+
+# %%
+import json
+
+receipt_of_run = json.loads((data_path("zero") / "receipt.json").read_text())
+curve = {
+    name: ([int(k) for k in receipt_of_run[when]["pass"]], list(receipt_of_run[when]["pass"].values()))
+    for name, when in {"base": "before", "after R1-Zero": "after"}.items()
+}
+show(
+    lines(curve, "One answer is as good as 16 were before", "answers looked at, k", "pass@k", grey=["base"], log="x"),
+    alt="Two curves of pass@k over k from 1 to 64. The base rises from 0.29 at k = 1 to 1.0 at 64. "
+    "After R1-Zero the curve starts at 0.92 and reaches 1 at k = 4.",
+)
+
+# %% [markdown]
+# At $k = 64$ there was nothing to gain: the base solved every problem at least once in 64. Training moved probability onto what was there. That is **eliciting**. In the published models the same picture is debated: Yue et al. (arXiv 2504.13837) find that bases of several families overtake their reinforced versions at large $k$.
+#
+# The other half of the claim needs a base that lacks the skill. Three bases were trained with as many steps, on answers only: they saw the form and never a worked chain. Then came the same twenty steps of reinforcement.
+
+# %%
+without = reinforced.runs(data_path("zero"), "control")
+guess(
+    "10.control",
+    "Three bases that never saw a chain worked out, twenty steps of R1-Zero each. "
+    f"They start at {min(r['before']['pass']['1'] for r in without):.2f} to {max(r['before']['pass']['1'] for r in without):.2f} "
+    "right, sampled. Where does the best of them end?",
+    max(r["after"]["pass"]["1"] for r in without),
+)
+
+# %%
+for r in without:
+    greedy_curve, tokens = r["curves"]["evaluation.accuracy"]["value"], r["curves"]["evaluation.mean_tokens"]["value"]
+    print(f"seed {r['seed']}: greedy {greedy_curve[0]:.2f} -> {greedy_curve[-1]:.2f}, "
+          f"pass@16 {r['before']['pass']['16']:.2f} -> {r['after']['pass']['16']:.2f}, tokens {tokens[0]:.1f} -> {tokens[-1]:.1f}")
+
+# %% [markdown]
+# The answers stay short, and the accuracy stays where guessing has it. No group ever holds a worked chain, so there is nothing to push up but lucky guesses, and luck does not carry over to the next problem. DeepSeek report the same at their scale: a 7B dense model and a 16B mixture of experts did not benefit from pure reinforcement (Nature paper, supplement G.1); they lacked what R1-Zero's base had.
+#
+# ### Exercise: which questions teach?
+# ●●○○○ · 6 min · it tells how hard your problems should be, and how large the group.
+#
+# A group whose answers all earn the same has only zero advantages (chapter 09). Each of its `answers` ($O$) answers is right with chance $p$. What is the chance that the group teaches, that is, has right *and* wrong answers?
+# By hand: $p = 0.5$ and two answers: right-wrong or wrong-right, $0.5$. With $p = 0.1$ and two answers $0.18$.
+
+# %% tags=["exercise"]
+def learnable_share(p, answers):
+    ...  # your code
+
+learnable_share = check("10.learnable_share", learnable_share)
+
+# %%
+hints("10.learnable_share")
+
+# %%
+chances = [0.001 * 1.3**i for i in range(27)]
+show(
+    lines({f"{size} answers": (chances, [learnable_share(p, size) for p in chances]) for size in (4, 16, 64)},
+          "A larger group finds use in harder questions", "chance p that one answer is right",
+          "chance that the group teaches", log="x"),
+    alt="Three humps over p from 0.001 to nearly 1, for groups of 4, 16 and 64. The larger the group, the earlier its "
+    "curve rises; all fall to 0 as p nears 1.",
+)
+
+# %% [markdown]
+# At $p = 0.001$ a group of 16 teaches once in 60 times, at $p = 0$ never. That is why difficulty must match the model, and why the groups that teach become fewer towards the end of a run: look at its printed list again.
+
+# %% [markdown] tags=["beat"]
+# ## A reward that can be earned in another way
+#
+# Suppose there were no verifier. You cannot check the answers, but you know what good ones look like: they work the chain out. So pay for the look: a sixth for every `=` in the answer, up to six, and 0.1 for the form. What would you expect from a base whose worked answers are right and whose guesses are not? This was run for thirty steps (`python data/zero/train.py --weak`; at a rate three times higher, because what comes is slow).
+
+# %%
+weak = reinforced.runs(data_path("zero"), "weak: workings")[0]
+accuracy = weak["curves"]["evaluation.accuracy"]
+at = {step: value for step, value in zip(accuracy["step"], accuracy["value"])}
+guess(
+    "10.hacked",
+    f"Held-out accuracy of greedy answers: {at[0]:.2f} before. Paid for the look of working, thirty steps. Where is it at the end?",
+    accuracy["value"][-1],
+)
+
+# %%
+paid = weak["curves"]["reward"]
+show(
+    lines({"reward, of 1.1": (paid["step"], paid["value"]),
+           "right, greedy (held out)": (accuracy["step"], accuracy["value"])},
+          "The reward stays at its top while the goal decays", "step", "", grey=["reward, of 1.1"]),
+    alt="Two curves over 30 steps. The reward rises to 1.1 within five steps and stays. Accuracy rises from 0.26 to 0.97 "
+    "by step 3 and then falls, evaluation by evaluation, to 0.63.",
+)
+print("an answer at the end:", weak["last answers"][0])
+
+# %% [markdown]
+# Two things happened. First the weak reward *worked*: whoever is paid for working works, and this base works correctly, so accuracy rose to 0.97 within three steps. Rewards that have little to do with being right can raise accuracy where the skill is present (a reward for length alone does it here too, and random rewards did it for some published bases: Shao et al., arXiv 2506.10947). A rising accuracy does not prove a good reward.
+#
+# Then nothing held the values in their place. The answer above has six tidy lines of working, earns full marks, and starts from a number that is not in the problem. Every step drifts, no reward objects, and the policy keeps the form and loses the content. Finding a way to be paid that is not the goal is **reward hacking**. The reward curve alone shows nothing of it.
+#
+# ### Exercise: sound the alarm
+# ●●●○○ · 10 min · the check that belongs beside every reward curve.
+#
+# `rewards` and `accuracies` are two lists with one entry for each evaluation; `accuracies` are of held-out problems with a true verifier. Return the first index $i$ at which the accuracy is at least `drop` below the *best so far* while the reward is no lower than it was *at that best place*; -1 if there is none. Where both fall, the run has broken, and that is another alarm.
+# By hand: rewards 0.2, 0.9, 1, 1 and accuracies 0.25, 0.5, 0.75, 0.5 with `drop` 0.125: at index 3 the accuracy is 0.25 below its best, the reward as high as there. The answer is 3.
+
+# %% tags=["exercise"]
+def first_hacked(rewards, accuracies, drop):
+    ...  # your code
+
+first_hacked = check("10.first_hacked", first_hacked)
+
+# %%
+hints("10.first_hacked")
+
+# %%
+rewards_there = [paid["value"][max(step - 1, 0)] for step in accuracy["step"]]
+i = first_hacked(rewards_there, accuracy["value"], 0.05)
+print(f"alarm at step {accuracy['step'][i]} of {accuracy['step'][-1]}, at an accuracy of {accuracy['value'][i]:.2f}")
+
+# %% [markdown]
+# The repair is the true rule. The decayed model was reinforced with R1-Zero's two rules for twelve more steps:
+
+# %%
+repaired = reinforced.runs(data_path("zero"), "repaired: workings")[0]["curves"]["evaluation.accuracy"]
+print("step     ", "  ".join(f"{step:4}" for step in repaired["step"]))
+print("accuracy ", "  ".join(f"{value:4.2f}" for value in repaired["value"]))
