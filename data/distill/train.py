@@ -89,7 +89,7 @@ SFT = Settings(steps=40, lr=5e-3, balance="none")
 FROM_NOTHING = Settings(steps=200, lr=2e-2, balance="none")  # fine-tuning where there was no stage of full skill
 MORE = Settings(steps=80, lr=5e-3, balance="none")
 RL = RLSettings(steps=20, prompts=16, answers=16, max_new_tokens=MAX_TOKENS, lr=5e-4, evaluate_every=2)
-SHOWN = replace(RL, steps=40)  # the shipped run goes on for longer, to see whether more comes
+SHOWN = replace(RL, steps=40, evaluate_every=4)  # the shipped run goes on for longer, to see whether more comes
 SEEDS = (20, 21, 22, 23, 24)
 CONTROLLED = ("short", "middle")  # preparations with the arms "true traces" and "more corpus"
 HELD_OUT, ALONG, HELD_OUT_SEED = 256, 128, 99
