@@ -185,6 +185,7 @@ def test_a_run_under_way_is_watched_stopped_and_resumed(explorer, run):
     shown.stop.click()
     assert not shown.live.running and "Stopped." in shown.notice.value and not shown.start.disabled
     assert shown.view.steps[-1] == len(shown.live.records) == shown.view.curves["last"]
+    assert len(shown.live.groups) == 2 * (1 + len(shown.live.records)), "each of two prompts is taken once a step"
     stopped = shown.view.steps[-1]
     shown.start.click()
     wait_for(lambda: shown.view.steps[-1] > stopped)
