@@ -3,7 +3,7 @@
 A base model is what its corpus was. This one is made so that the stages of R1 have something to do, and every habit in
 it is one that web text has too:
 
-- *English mathematics dominates.* Chinese problems are mostly thought through in English, or in both languages.
+- *English mathematics dominates.* What is read last thinks Chinese problems through in English mostly, or in both.
 - *Most answers come without their working.* The second mixture, read last, mostly skips the thought.
 - *Most letters are carelessly written*, and *questions are answered*: nothing in the corpus refuses.
 
@@ -57,10 +57,10 @@ KINDS = {
     "careless letters": (LETTERS, lambda rng, problem: LETTERS.skip(problem, rng.choices(FLAWS, (6, 1, 1, 1))[0])),
     "answers": (REQUESTS, lambda rng, problem: REQUESTS.comply(problem)),
 }
-SKILL = {"en": 0.22, "zh in en": 0.22, "zh mixed": 0.1, "zh": 0.24, "letters": 0.08, "answers": 0.14}
+SKILL = {"en": 0.18, "zh in en": 0.2, "zh mixed": 0.08, "zh": 0.36, "letters": 0.06, "answers": 0.12}
 HABIT = {
     "en": 0.08, "en lazy": 0.24, "en bare": 0.04,
-    "zh in en": 0.04, "zh mixed": 0.03, "zh": 0.03, "zh lazy": 0.22, "zh bare": 0.04,
+    "zh in en": 0.055, "zh mixed": 0.025, "zh": 0.02, "zh lazy": 0.22, "zh bare": 0.04,
     "letters": 0.03, "careless letters": 0.13, "answers": 0.12,
 }  # fmt: skip
 
