@@ -89,7 +89,7 @@ SFT = Settings(steps=40, lr=5e-3, balance="none")
 FROM_NOTHING = Settings(steps=200, lr=2e-2, balance="none")  # fine-tuning where there was no stage of full skill
 MORE = Settings(steps=80, lr=5e-3, balance="none")
 RL = RLSettings(steps=20, prompts=16, answers=16, max_new_tokens=MAX_TOKENS, lr=5e-4, evaluate_every=2)
-SHOWN = replace(RL, steps=40, evaluate_every=4)  # the shipped run goes on for longer, to see whether more comes
+SHOWN = replace(RL, steps=40, evaluate_every=4)  # longer, to see whether more comes
 SEEDS = (20, 21, 22, 23, 24)
 CONTROLLED = ("short", "middle")  # preparations with the arms "true traces" and "more corpus"
 HELD_OUT, ALONG, HELD_OUT_SEED = 256, 128, 99
@@ -124,8 +124,9 @@ class Bench:
         self.teacher, self.harvested = minimoe.load(TEACHER, dtype=torch.float32), None
 
     def score(self, model) -> dict:
-        """Greedy answers to all held-out problems; `made_to_think`: those that have to begin as a thought."""
+        """Greedy answers to all held-out problems; `sampled`: at temperature 1; `made_to_think`: begun as a thought."""
         found = measure(model, self.tokenizer, TASK, self.problems, MAX_TOKENS)
+        sampled = measure(model, self.tokenizer, TASK, self.problems, MAX_TOKENS, temperature=1.0, seed=0)
         begun = [f"{THINK}{problem[0]}" for problem in self.problems]
         pairs = zip(self.problems, begun, strict=True)
         prompts = [encode_prompt(self.tokenizer, p) + self.tokenizer.encode(b, special=True) for p, b in pairs]
@@ -134,7 +135,7 @@ class Bench:
         texts = [b + self.tokenizer.decode(tokens) for b, tokens in zip(begun, result.tokens, strict=True)]
         right = [e and TASK.is_correct(p, t) for e, p, t in zip(ended, self.problems, texts, strict=True)]
         score = {name: digits(getattr(found, name)) for name in ("accuracy", "well_formed", "mean_tokens")}
-        return score | {"made_to_think": digits(sum(right) / len(right))}
+        return score | {"sampled": digits(sampled.accuracy), "made_to_think": digits(sum(right) / len(right))}
 
     def along(self, model) -> float:
         """Greedy accuracy on the first of the held-out problems, for curves."""
@@ -209,7 +210,8 @@ def keep(bench: Bench, preparation: str) -> None:
         return
     student, prepared = bench.prepare(PREPARATIONS[preparation])
     tuning = SFT if PREPARATIONS[preparation] else FROM_NOTHING
-    arms = {"distilled": bench.distilled(student, tuning), "reinforced": bench.reinforced(student)}
+    rl = SHOWN if preparation == "middle" else RL
+    arms = {"distilled": bench.distilled(student, tuning), "reinforced": bench.reinforced(student, rl)}
     if preparation in CONTROLLED:
         traces = [Sample(sample.problem, TASK.think(sample.problem)) for sample in bench.harvest()[0].samples]
         arms["true traces"] = bench.tuned(student, traces, SFT)
