@@ -38,6 +38,7 @@ explorers
 # | Balance | What happens to the experts while a model trains, with and without balancing? | [04](04_balancing.ipynb) |
 # | Speculation | Which drafted tokens are kept, and is it quicker? | [05](05_mtp.ipynb) |
 # | Context | How far can the model read, and what does YaRN change? | [06](06_context.ipynb) |
+# | Rollout | What did reinforcement learning do to the answers? (The run of the model's folder, or R1-Zero's.) | [10](10_r1_zero.ipynb) |
 #
 # The pictures show the tabs on `nano`, for readers without a kernel.
 

@@ -7,7 +7,9 @@ import comm
 import pytest
 
 import minimoe
+from minimoe_widgets import explorers as explorers_module
 from minimoe_widgets.explorers import OWN, Explorers
+from minimoe_widgets.model_folder import open_folder
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -34,7 +36,7 @@ def test_only_the_open_tabs_explorer_exists(page):
         explorer = open_tab(page, name)
         assert type(explorer).__name__ == f"{name}Explorer"
         assert [len(box.children) for box in page.tab.children] == [int(tab == name) for tab in page.tabs]
-    assert page.tabs == ["Routing", "Compression", "Balance", "Speculation", "Context"]
+    assert page.tabs == ["Routing", "Compression", "Balance", "Speculation", "Context", "Rollout"]
 
 
 def test_leaving_a_tab_ends_its_training(page):
@@ -100,7 +102,7 @@ def test_every_tab_has_a_picture_that_needs_no_kernel(page):
     for name in page.tabs:
         twin = page.static(name)
         assert twin.png().startswith(b"\x89PNG") and len(twin.alt) > 60
-    assert [len(box.children) for box in page.tab.children] == [1, 0, 0, 0, 0]
+    assert [len(box.children) for box in page.tab.children] == [1, 0, 0, 0, 0, 0]
 
 
 def test_a_picture_is_drawn_without_announcing_widgets(page, monkeypatch):
@@ -113,3 +115,15 @@ def test_a_picture_is_drawn_without_announcing_widgets(page, monkeypatch):
 def test_an_unknown_model_is_refused():
     with pytest.raises(ValueError, match="model='nono' is not among the models of .*: nano, "):
         Explorers(DATA, model="nono")
+
+
+def test_the_rollout_tab_shows_the_models_own_run_or_the_courses(page, monkeypatch):
+    shown = []
+    monkeypatch.setattr(explorers_module, "RolloutExplorer", lambda folder: shown.append(folder))
+    page._rollout(open_folder(DATA / "zero"))
+    page._rollout(open_folder(DATA / "nano"))
+    page._rollout(replace(open_folder(DATA / "nano"), folder=DATA / "elsewhere"))
+    assert shown == [DATA / "zero"] * 3
+    own = replace(open_folder(DATA / "zero"), folder=DATA / "zero" / ".." / "zero")
+    page._rollout(own)
+    assert shown[-1] == own.folder != DATA / "zero"

@@ -16,13 +16,16 @@ from pathlib import Path
 import comm
 import ipywidgets as widgets
 
+from minimoe.rl.record import GROUPS_NAME
 from minimoe.tokenizer import SPECIAL_TOKENS
 from minimoe.training import load_corpus
+from minimoe.training.loop import LOG_NAME
 from minimoe_widgets.balance import BalanceExplorer
 from minimoe_widgets.balance_run import default_config
 from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.context import ContextExplorer
 from minimoe_widgets.model_folder import ModelFolder, open_folder, shipped
+from minimoe_widgets.rollout import RolloutExplorer
 from minimoe_widgets.routing import RoutingExplorer
 from minimoe_widgets.speculation import SpeculationExplorer
 from minimoe_widgets.text_input import said
@@ -40,7 +43,8 @@ class Explorers(widgets.VBox):
     """A picker of models and a tab for each explorer; only the open tab's explorer exists.
 
     Takes the course's `data` folder, whose models are listed and whose `wordnet` is what BalanceExplorer trains on;
-    `model` is the one it opens with. `tabs` are their names. What an explorer cannot show of a model, its tab says.
+    `model` is the one it opens with. `tabs` are their names. What an explorer cannot show of a model, its tab says. The
+    Rollout tab shows recorded training: the model's own, or that of `zero`.
     """
 
     def __init__(self, data, model: str = "nano"):
@@ -56,6 +60,7 @@ class Explorers(widgets.VBox):
             "Balance": self._balance,
             "Speculation": self._speculation,
             "Context": self._context,
+            "Rollout": self._rollout,
         }
         self._build(model)
         super().__init__([self._picker, self.notice, self.tab])
@@ -160,6 +165,11 @@ class Explorers(widgets.VBox):
 
     def _context(self, opened: ModelFolder):
         return ContextExplorer(opened.model, opened.tokenizer)
+
+    def _rollout(self, opened: ModelFolder):
+        """The run that made the model, where its folder recorded one; else the course's R1-Zero."""
+        own = (opened.folder / GROUPS_NAME).exists() and (opened.folder / LOG_NAME).exists()
+        return RolloutExplorer(opened.folder if own else self._data / "zero")
 
     def static(self, tab: str | None = None) -> Twin:
         """The open tab's explorer, or that of the tab named `tab`, as a figure that needs no kernel."""

@@ -25,11 +25,12 @@ MOST_PARAMETERS = 200_000_000  # 0.8 GB in float32
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model in float32, its tokenizer (None if the folder has none), and what the reader should know of both."""
+    """A model in float32, its tokenizer (None if the folder has none), what to know of both, and where they lie."""
 
     model: Transformer
     tokenizer: Tokenizer | None
     summary: str
+    folder: Path
 
 
 def shipped(data) -> dict[str, Path]:
@@ -66,7 +67,7 @@ def open_folder(folder) -> ModelFolder:
         raise ValueError(f"{file} has {tokenizer.vocab_size} tokens, the model {config.vocab_size}")
     notes = [f"{warning.message}." for warning in caught]
     notes += [] if tokenizer else ["No tokenizer.json: texts become random tokens, and some tabs stay empty."]
-    return ModelFolder(model.eval(), tokenizer, " ".join([_summary(model), *notes]))
+    return ModelFolder(model.eval(), tokenizer, " ".join([_summary(model), *notes]), folder)
 
 
 def _summary(model) -> str:
