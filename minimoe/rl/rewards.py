@@ -15,6 +15,7 @@ How the production version differs: accuracy needs a parser of mathematics and a
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
 from minimoe.rl.rollout import Answer
 from minimoe.rl.tasks import Question
@@ -116,8 +117,13 @@ class Rewards:
             raise ValueError("rules={}: without a rule every answer is worth the same")
 
     def score(self, question: Question, answer: Answer) -> dict[str, float]:
-        """What each rule gives, before its weight."""
-        return {name: float(rule(question, answer)) for name, (_, rule) in self.rules.items()}
+        """What each rule gives, before its weight. Raises ValueError, with the answer, for what is no finite number."""
+        values = {name: rule(question, answer) for name, (_, rule) in self.rules.items()}
+        for name, value in values.items():
+            if value is None or not isfinite(value):
+                where = f"the answer {answer.text!r} to {question.problem!r}"
+                raise ValueError(f"the rule {name!r} gave {value} for {where}; a reward is a finite number")
+        return {name: float(value) for name, value in values.items()}
 
     def total(self, values: dict[str, float]) -> float:
         """The weighted sum of what the rules gave."""

@@ -1,6 +1,7 @@
 """Rules: each against right and wrong answers, and against the answers that would cheat it."""
 
 import pytest
+import torch
 from tiny_policy import Digit
 
 from minimoe.rl.general import REFUSAL, Requests
@@ -99,3 +100,16 @@ def test_rewards_are_a_weighted_sum_with_a_readable_name():
     assert repr(rewards) == "1 accuracy + 0.1 format"
     with pytest.raises(ValueError, match="without a rule"):
         Rewards({})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_a_rule_that_gives_no_number_is_named_with_the_answer(value):
+    """Further on it would be a gradient that is no number, and the rate would be blamed."""
+    rewards = Rewards({"accuracy": (1.0, accuracy), "judge": (0.5, lambda question, answer: value)})
+    with pytest.raises(ValueError, match=f"the rule 'judge' gave {value} for the answer '7' to '3 1 7'"):
+        rewards.score(DIGITS, said("7"))
+
+
+def test_a_rule_may_give_any_kind_of_number():
+    rules = {"bool": (1.0, lambda *_: True), "int": (1.0, lambda *_: 2), "tensor": (1.0, lambda *_: torch.tensor(0.5))}
+    assert Rewards(rules).score(DIGITS, said("7")) == {"bool": 1.0, "int": 2.0, "tensor": 0.5}
