@@ -3,7 +3,8 @@
 One step: draw P questions, sample O answers to each, let the rules score them, turn every group's rewards into
 advantages (how much better than its siblings an answer is), and take one or more optimizer steps on the policy loss. An
 answer whose group earned one and the same reward has advantage 0 and teaches nothing: it is left out of the pass,
-which changes no gradient, and a step without any group to learn from is skipped and counted.
+which changes no gradient, and a step without any group to learn from is skipped and counted, and several in a row are
+worth a word (`silence`).
 
 The loss starts at zero and may rise. It is no measure of success: at ratio 1 its *value* is the mean advantage, which
 is zero by construction, while its *gradient* is not. Watch the reward, the held-out accuracy and the length.
@@ -17,6 +18,7 @@ are computed while the next answers are sampled, and policy, reference and rewar
 
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,12 +30,13 @@ from minimoe.rl.record import GROUPS_NAME, describe_group, read_groups
 from minimoe.rl.rewards import Rewards, accuracy, well_formed
 from minimoe.rl.rollout import Group, rollout
 from minimoe.rl.settings import RLSettings
+from minimoe.rl.silence import notice_of, silence
 from minimoe.rl.tasks import Question, Questions
 from minimoe.training.contention import Contention
 from minimoe.training.history import History, Log
 from minimoe.training.loop import LOG_NAME
 from minimoe.training.progress import ProgressLine
-from minimoe.training.snapshot import compare_runs, read_state, write_state
+from minimoe.training.snapshot import STATE_NAME, compare_runs, read_state, write_state
 
 __all__ = ["GRPOTrainer", "reinforce"]
 
@@ -41,11 +44,13 @@ __all__ = ["GRPOTrainer", "reinforce"]
 class GRPOTrainer:
     """A run, one step at a time: `step()` until `done`. `reinforce` drives it in a cell, `BackgroundRun` in a thread.
 
-    `model` is trained in place. `watch`: questions whose groups are recorded before the first step and every
-    `evaluate_every` steps, for looking at. `evaluation`: a function of the model that gives a dict of numbers, called
-    at the same times: a step's record holds it as "evaluation", and that of step 1 also as "evaluation_before".
-    `folder`: where log, groups and state are kept; if it holds a state of the same run, the run goes on from it.
-    Raises ValueError if `folder` holds another run, OSError if it cannot be written.
+    `model` is trained in place. `watch`: questions whose groups are recorded before the first step, every
+    `evaluate_every` steps and after the last, for looking at. `evaluation`: a function of the model that gives a dict
+    of numbers, called at the same times: a step's record holds it as "evaluation", and that of step 1 also as
+    "evaluation_before". `folder`: where log, groups and state are kept; if it holds a state of the same run, the run
+    goes on from it. Warns after three skipped steps in a row, unless all answers were right.
+    Raises ValueError if `folder` holds another run (other settings, questions, rewards or starting weights), OSError if
+    it cannot be written.
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class GRPOTrainer:
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None:
             self._open_folder()
-        if self.steps == 0 and not self.groups:
+        if self.steps == 0 and not self.groups and settings.evaluate_every:
             self._watch()
 
     @property
@@ -76,6 +81,11 @@ class GRPOTrainer:
     def done(self) -> bool:
         """Whether all steps are made."""
         return self.steps >= self.settings.steps
+
+    @property
+    def notice(self) -> str | None:
+        """What keeps the run from learning, if the last steps were all skipped."""
+        return notice_of(self.records)
 
     def step(self) -> dict | None:
         """Make one step and give its record; None if the run is over."""
@@ -91,21 +101,26 @@ class GRPOTrainer:
         self.steps += 1
         if settings.reference_every is not None and self.steps % settings.reference_every == 0:
             self.learner.reference = copy.deepcopy(self.model).requires_grad_(False)
-        if self.evaluation is not None and self._due(self.steps):
-            record["evaluation"] = self.evaluation(self.model)
-        spent_s, passed_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-        self.cpu_s, self.wall_s = self.cpu_s + spent_s, self.wall_s + passed_s
-        self.contention.note(spent_s, passed_s)
-        record |= {"lr": settings.rate(self.steps), "cpu_s": self.cpu_s, "wall_s": self.wall_s}
-        self.records.append(record)
-        if self.log is not None:
-            self.log.add(record)
+        try:
+            if self.evaluation is not None and self._due(self.steps):
+                record["evaluation"] = self.evaluation(self.model)
+        finally:  # the weights have moved: the step is made, whatever becomes of its evaluation
+            self._note(record, time.process_time() - cpu_s, time.perf_counter() - wall_s)
         if self._due(self.steps):
             self._watch()
         self.between_steps = True
         if self.log is not None and settings.save_every and self.steps % settings.save_every == 0:
             self.save()
         return record
+
+    def _note(self, record: dict, spent_s: float, passed_s: float) -> None:
+        """Add what the step took, and keep its record."""
+        self.cpu_s, self.wall_s = self.cpu_s + spent_s, self.wall_s + passed_s
+        self.contention.note(spent_s, passed_s)
+        record |= {"lr": self.settings.rate(self.steps), "cpu_s": self.cpu_s, "wall_s": self.wall_s}
+        self.records.append(record)
+        if self.log is not None:
+            self.log.add(record)
 
     def _due(self, step: int) -> bool:
         """Whether step number `step` is one that is looked at: every so many, and the last."""
@@ -132,6 +147,10 @@ class GRPOTrainer:
         record |= {"groups": len(groups), "learnable": learnable, "skipped": learnable == 0}
         if record["skipped"]:
             self.skipped += 1
+            said = silence(self.records, record, groups, self.tokenizer, settings.max_new_tokens)
+            if said is not None:
+                warnings.warn(said, stacklevel=3)
+                record["notice"] = said
             return record
         step = self.steps + 1
         return record | self.learner.learn(groups, advantages_PO, settings.rate(step), self._due(step))
@@ -161,6 +180,11 @@ class GRPOTrainer:
         state = read_state(self.folder)
         if state is not None:
             compare_runs(state["run"], self.identity, self.folder)
+            if not any(_equal(self.model.state_dict(), state[name]) for name in ("start", "model")):
+                raise ValueError(
+                    f"{self.folder} holds another run: it began with other weights than this model's; give the model "
+                    f"that it began with, or another folder, or delete {STATE_NAME} to start anew"
+                )
             self._restore(state)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -178,10 +202,11 @@ class GRPOTrainer:
             optimizer.load_state_dict(stored)
         self.steps, self.skipped = state["steps"], state["skipped"]
         self.cpu_s, self.wall_s = state["cpu_s"], state["wall_s"]
-        self.records = History.load(self.folder / LOG_NAME).records[: self.steps]
+        path = self.folder / LOG_NAME
+        self.records = History.load(path).records[: self.steps] if path.exists() else []
         self.groups = read_groups(self.folder, until=self.steps)
         if len(self.records) < self.steps:
-            raise ValueError(f"{self.folder / LOG_NAME} has {len(self.records)} steps, the state {self.steps}: cut off")
+            raise ValueError(f"{path} has {len(self.records)} steps, the state beside it {self.steps}: the log was cut")
 
     def save(self) -> None:
         """Write the state of the run into its folder, entirely or not at all. Raises OSError with the reason."""
@@ -214,6 +239,12 @@ class GRPOTrainer:
             finally:
                 self.log.close()
                 self.group_log.close()
+
+
+def _equal(weights: dict, others: dict) -> bool:
+    return weights.keys() == others.keys() and all(
+        value.dtype == others[name].dtype and torch.equal(value, others[name]) for name, value in weights.items()
+    )
 
 
 def _described(groups: list[Group], values: list[list[dict]]) -> dict:

@@ -71,8 +71,8 @@ class BackgroundRun:
 
     @property
     def message(self) -> str | None:
-        """What keeps the run from its usual pace, if anything does."""
-        return self.trainer.contention.message
+        """What keeps the run from learning, or from its usual pace, if anything does."""
+        return getattr(self.trainer, "notice", None) or self.trainer.contention.message
 
     def start(self) -> "BackgroundRun":
         """Make steps until the run is over or stopped; does nothing if it is running or over."""
@@ -126,5 +126,7 @@ class BackgroundRun:
         for name in ("optimizer", "lr", "table_rate", "weight_decay", "steps", "cpu_seconds"):
             if name in changes:
                 raise ValueError(f"{name} is fixed when the run begins; make another run to change it")
+        if not hasattr(self.trainer.settings, "changed"):
+            raise ValueError(f"{', '.join(changes)}: a {type(self.trainer).__name__} keeps its settings to the end")
         with self._between_steps:
             self.trainer.settings = self.trainer.settings.changed(**changes)
