@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from minimoe.checkpoint import load, save
-from minimoe.rl.rewards import R1_ZERO, Rewards
+from minimoe.rl.rewards import R1_ZERO, Rewards, accuracy
 from minimoe.rl.rollout import Group, rollout
 from minimoe.rl.scoring import cons_at_k, pass_at_k
 from minimoe.rl.settings import RLSettings
@@ -30,7 +30,6 @@ from minimoe.training.responses import measure
 __all__ = ["greedy_evaluation", "r1_zero", "sampled_scores"]
 
 HELD_OUT_SEED = 99
-NO_ANSWER = "(did not end)"
 
 
 def greedy_evaluation(tokenizer: Tokenizer, task, problems: list[str], max_new_tokens: int = 64) -> Callable:
@@ -49,21 +48,21 @@ def sampled_scores(
 ) -> dict:  # fmt: skip
     """pass@k for k = 1, 2, 4, ... up to `answers`, and cons@`answers`, as means over the problems.
 
-    Gives {"pass": {"1": ..., "2": ...}, "cons": ..., "answers": answers}. An answer that did not end is wrong, and its
-    vote is lost. Chapter 10.
+    Gives {"pass": {"1": ..., "2": ...}, "cons": ..., "answers": answers}. An answer that did not end is wrong; in the
+    vote such answers stand together, as one that is wrong. Chapter 10.
     """
     questions = [Question(task, problem) for problem in problems]
     groups = rollout(model, tokenizer, questions, answers, max_new_tokens, temperature, seed=seed)
-    right = [sum(a.ended and task.is_correct(g.question.problem, a.text) for a in g.answers) for g in groups]
-    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= answers]
+    right = [int(sum(accuracy(group.question, answer) for answer in group.answers)) for group in groups]
+    ks = [2**i for i in range(answers.bit_length())]
     passed = {str(k): sum(pass_at_k(n, answers, k) for n in right) / len(right) for k in ks}
     return {"pass": passed, "cons": sum(map(_cons, groups)) / len(groups), "answers": answers}
 
 
 def _cons(group: Group) -> float:
-    said = [split_response(answer.text)[1] if answer.ended else NO_ANSWER for answer in group.answers]
-    task, problem = group.question.task, group.question.problem
-    return cons_at_k(said, lambda text: text != NO_ANSWER and task.is_correct(problem, text), len(said))
+    said = [split_response(answer.text)[1] if answer.ended else None for answer in group.answers]
+    verdicts = {text: accuracy(group.question, answer) for text, answer in zip(said, group.answers, strict=True)}
+    return cons_at_k(said, verdicts.get, len(said))
 
 
 def r1_zero(
