@@ -169,10 +169,10 @@ def measured(folder, answers: int = ANSWERS) -> dict:
     return {"pass": {k: round(v, 4) for k, v in scores["pass"].items()}, "cons": round(scores["cons"], 4)}
 
 
-def curves(records: list[dict]) -> dict:
+def curves(records: list[dict], columns=COLUMNS) -> dict:
     """Every recorded column as {"step": [...], "value": [...]}; an evaluation before step 1 stands at step 0."""
     found = {}
-    for name in COLUMNS:
+    for name in columns:
         part, _, key = name.rpartition(".")
         points = [(0, r["evaluation_before"][key]) for r in records[:1] if part]
         for record in records:
