@@ -119,8 +119,9 @@ def rollout(
 ) -> list[Group]:
     """Sample `answers` answers to every question.
 
-    Gives one `Group` a question, in their order. The same seed gives the same answers, whatever the other questions
-    are. `record_routing` and `keep_mask` give every answer its `routing` and its `kept` (see `replay`).
+    Gives one `Group` a question, in their order. The same seed gives the same answers; those to a question depend on
+    its place, not on what the other questions are. `record_routing` and `keep_mask` give every answer its `routing` and
+    its `kept` (see `replay`).
     Raises ValueError for a temperature that is not above 0 (a greedy group has one answer O times, and nothing to learn
     from), fewer than one answer, and whatever `generate` refuses.
     Source: arXiv 2501.12948 section 2.2.1. Chapters 09 and 10.
