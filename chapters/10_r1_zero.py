@@ -99,7 +99,23 @@ guess(
 print(f"pass@1 {sampled['pass']['1']:.2f}   pass@16 {sampled['pass']['16']:.2f}   cons@16 {sampled['cons']:.2f}")
 
 # %% [markdown]
-# A vote of sixteen finds the right answer for most problems, from a model that is right with one in four. Wrong guesses scatter over nine digits, and the few answers that were worked out agree. The knowledge is there; what is missing is a reason to use it.
+# Careful with pass@16. There are only ten possible answers: sixteen blind guesses of a digit hold the right one with a chance of $1 - 0.9^{16} = 0.81$. Where luck is cheap, a high pass@k proves little. (It proves more where the answer is a number of three digits, as in AIME.) The vote is the better witness: guesses scatter over nine wrong digits, and only answers that were worked out agree with each other. To see them directly, split the base's answers into those with a thought and those without:
+
+# %%
+from minimoe.rl import Question, rollout
+from minimoe.training.reasoning import split_response
+
+groups = rollout(base, tokenizer, [Question(task, problem) for problem in problems], answers=16, max_new_tokens=48)
+kinds = {"worked out": [], "guessed": []}
+for group in groups:
+    for answer in group.answers:
+        thought = split_response(answer.text)[0]
+        kinds["worked out" if thought else "guessed"].append(task.is_correct(group.question.problem, answer.text))
+for name, right in kinds.items():
+    print(f"{name:10} {len(right) / (16 * len(problems)):.2f} of all answers, {sum(right) / len(right):.2f} of them right")
+
+# %% [markdown]
+# So this is the model that reinforcement starts from: it works about one problem in ten out, and then it is right. The knowledge is there; what is missing is a reason to use it.
 #
 # ### Exercise: pass@k
 # ●●○○○ · 6 min · the number that tells "cannot" from "does not".
@@ -123,7 +139,7 @@ hints("10.pass_at_k")
 # Now the run: eight steps of the twenty that the full recipe has (`python data/zero/train.py`, about a minute). Before you start it, think about the length of the answers. Nothing rewards length.
 
 # %%
-from minimoe.rl import Question, Questions, R1_ZERO, RLSettings, reinforce
+from minimoe.rl import Questions, R1_ZERO, RLSettings, reinforce
 
 model = minimoe.load(data_path("reason"), dtype=torch.float32)
 settings = RLSettings(steps=8, prompts=16, answers=16, max_new_tokens=48, lr=3e-4, evaluate_every=2)
@@ -178,29 +194,29 @@ for record in run.records:
 # %% [markdown] tags=["beat"]
 # ## What it elicited, and what it could not create
 #
-# Did the model learn to calculate in eight steps? Compare what it can find (pass@64) with what it says (pass@1), before the run and after all twenty steps:
+# Did the model learn to calculate in eight steps? Compare what it finds in $k$ answers before the run and after all twenty steps. The third curve is a base that was never shown how a chain is worked out; it guesses.
 
 # %%
 import json
 
 receipt_of_run = json.loads((data_path("zero") / "receipt.json").read_text())
-curve = {
-    name: ([int(k) for k in receipt_of_run[when]["pass"]], list(receipt_of_run[when]["pass"].values()))
-    for name, when in {"base": "before", "after R1-Zero": "after"}.items()
-}
+without = reinforced.runs(data_path("zero"), "control")
+passes = {"guessing": without[0]["before"], "base": receipt_of_run["before"], "after R1-Zero": receipt_of_run["after"]}
 show(
-    lines(curve, "One answer is as good as 16 were before", "answers looked at, k", "pass@k", grey=["base"], log="x"),
-    alt="Two curves of pass@k over k from 1 to 64. The base rises from 0.29 at k = 1 to 1.0 at 64. "
-    "After R1-Zero the curve starts at 0.92 and reaches 1 at k = 4.",
+    lines({name: ([int(k) for k in scores["pass"]], list(scores["pass"].values())) for name, scores in passes.items()},
+          "One answer is now as good as ten were before", "answers looked at, k", "pass@k", grey=["guessing"], log="x"),
+    alt="Three curves of pass@k. Guessing rises from 0.12 at k = 1 to 0.80 at 16. The base rises from 0.29 at k = 1 "
+    "to 1.0 at 64. After R1-Zero the curve starts at 0.92 and reaches 1 at k = 4.",
 )
+print(f"vote of the answers: guessing {without[0]['before']['cons']:.2f}, base {receipt_of_run['before']['cons']:.2f}, "
+      f"after R1-Zero {receipt_of_run['after']['cons']:.2f}")
 
 # %% [markdown]
-# At $k = 64$ there was nothing to gain: the base solved every problem at least once in 64. Training moved probability onto what was there. That is **eliciting**. In the published models the same picture is debated: Yue et al. (arXiv 2504.13837) find that bases of several families overtake their reinforced versions at large $k$.
+# At large $k$ there was nothing to gain: the base already found every answer. What changed is the first answer. Training moved probability from guessing to working, and both were there before. That is **eliciting**. Whether it is all that happens in large models is debated; Yue et al. (arXiv 2504.13837) find that bases of several families overtake their reinforced versions at large $k$.
 #
 # The other half of the claim needs a base that lacks the skill. Three bases were trained with as many steps, on answers only: they saw the form and never a worked chain. Then came the same twenty steps of reinforcement.
 
 # %%
-without = reinforced.runs(data_path("zero"), "control")
 guess(
     "10.control",
     "Three bases that never saw a chain worked out, twenty steps of R1-Zero each. "
