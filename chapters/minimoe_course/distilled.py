@@ -28,7 +28,7 @@ __all__ = [
     "over_seconds",
     "prepared",
 ]
-__all__ += ["results", "table"]
+__all__ += ["results", "seconds_to", "table"]
 
 PREPARATIONS = ("none", "short", "middle", "full")
 ARMS = ("distilled", "reinforced", "true traces", "more corpus")
@@ -137,3 +137,12 @@ def by_preparation(title: str) -> Figure:
     axes.set_ylim(0, 1.05)
     axes.legend(frameon=False, fontsize=11, loc="lower right")
     return figure
+
+
+def seconds_to(preparation: str, accuracy: float) -> float:
+    """The mean CPU-seconds after which the reinforced student first has this accuracy; infinite if one never has."""
+    firsts = [
+        next((s for _, s, value in record["arms"]["reinforced"]["curve"] if value >= accuracy), float("inf"))
+        for record in results(preparation)
+    ]
+    return statistics.fmean(firsts)

@@ -1,0 +1,455 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 12 Distillation
+#
+# By the end you have taught a small model what reinforcement learning taught a larger one, tried the same reinforcement on the small one, and can say when each of the two wins.
+#
+# 40 minutes, 60 with all exercises. Prerequisites: chapters 09 and 10.
+#
+# You will be able to
+# - build a distillation corpus from a teacher's answers, and name what its filter lets through
+# - compare distillation with reinforcement learning fairly: the same start, the same seconds
+# - tell the two directions of the Kullback-Leibler divergence apart, and which of them fine-tuning takes
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe_course import *
+
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 72.6 or 47.0
+#
+# DeepSeek took one base model, Qwen2.5-32B, and two ways to make it reason. The first was R1-Zero's recipe, reinforcement learning for over 10,000 steps: 47.0% on AIME 2024. The second was plain fine-tuning on 800,000 answers that R1 had written: 72.6%, for a small part of the work (arXiv 2501.12948, section 4.1).
+#
+# Is showing better than trying? Or did the two students not start level?
+
+# %% [markdown] tags=["by-hand"]
+# ## Four answers by hand
+#
+# A teacher is asked for `7 + 3 * 4 - 2`, worked from left to right, modulo 10. The value is 8. Here are four of its answers. A filter keeps those that are right, each text once. Which go into the student's corpus?
+
+# %% tags=["by-hand", "nbval-check-output"]
+answers = ["<think></think>8", "<think>7+3=0*4=0-2=8</think>8", "<think>7+3=0*4=0-2=8</think>8", "<think>7+3=1*4=4-2=2</think>2"]
+kept = dict.fromkeys(answer for answer in answers if answer.split("</think>")[-1] == "8")
+for answer in kept:
+    print(answer)
+
+# %% [markdown]
+# Two go in. The repeated answer goes in once, the miscalculated one not at all. The lucky guess passes: the filter reads what is said, not how it came about. Keep that in mind; it comes back below.
+
+# %% [markdown] tags=["beat"]
+# ## A teacher writes the textbook
+#
+# The teacher is chapter 10's R1-Zero (`data/zero`): 564,864 parameters, a mixture of experts, reinforced until it worked its chains out. We ask it 800 problems from the training side, twice each, at temperature 1. Greedy, it is always right on the held-out problems. How many of the sampled answers pass?
+
+# %%
+from minimoe.rl.distill import Sampling, harvest
+from minimoe.tokenizer import Tokenizer
+from minimoe.training.reasoning import Chain, draw_problems
+
+task = Chain(operations=6)
+tokenizer = Tokenizer.load(data_path("zero"))
+teacher = minimoe.load(data_path("zero"), dtype=torch.float32)
+sampling = Sampling(problems=800, answers=2, per_problem=1, max_new_tokens=48, seed=7)
+found = harvest(teacher, tokenizer, task, sampling, label="the teacher answers")
+
+# %%
+guess("12.approved", "1,600 answers of a teacher that is always right when greedy. What percentage passes?",
+      100 * found.approved_share, unit="%")
+
+# %%
+print(f"{found.approved} of {found.answers} answers are right; {found.unsolved} of 800 problems have none")
+print(f"{found.different - len(found.samples)} problems have two different right answers")
+for sample in found.samples[:3]:
+    print(sample.problem, " ", sample.response)
+
+# %% [markdown]
+# This is **rejection sampling**: propose, check, throw away. What is left is a corpus that nobody wrote by hand. The teacher hardly ever says one thing in two ways, so a second answer to a problem adds almost nothing here; R1's answers to a problem of mathematics run to thousands of tokens and differ every time.
+#
+# ### Exercise: the filter
+# ●●○○○ · 8 min · the corpus is what the filter lets through, and nothing repairs it later.
+#
+# `groups` is a list of `(problem, answers)`, and `answers` a list of `(text, right)`. Give the list of `(problem, text)` to learn from: for each problem the right texts, each once, in the order they came, at most `limit` of them.
+# By hand, with a limit of 2: wrong, `A`, `A`, `B` (the last three right) gives `A` and `B`.
+
+# %% tags=["exercise"]
+def keep_verified(groups, limit):
+    ...  # your code
+
+keep_verified = check("12.keep_verified", keep_verified)
+
+# %%
+hints("12.keep_verified")
+
+# %% [markdown] tags=["beat"]
+# ## The student
+#
+# The student is dense, has two layers and 125,130 parameters, less than a quarter of the teacher's. It was prepared as the teacher's base was (`data/reason`): first chains with every value written out, then the lazy habit of answering at once. Only its first stage was cut short, at 170 steps, so it never learned the skill completely.
+#
+# A student with a habit may know more than it says. We measure both: what it answers, and what it answers when its response has to begin as a thought, with `<think>` and the first digit.
+
+# %%
+from minimoe.inference.generate import generate
+from minimoe.rl.zero import greedy_evaluation
+from minimoe.training.reasoning import encode_prompt
+
+problems = draw_problems(task, 128, seed=99, held_out=True)
+greedy = greedy_evaluation(tokenizer, task, problems, max_new_tokens=48)
+
+
+def made_to_think(model):
+    begun = [f"<think>{problem[0]}" for problem in problems]
+    prompts = [encode_prompt(tokenizer, p) + tokenizer.encode(b, special=True) for p, b in zip(problems, begun)]
+    result = generate(model, prompts, max_new_tokens=48, stop_tokens=[tokenizer.eos_id])
+    texts = [b + tokenizer.decode(tokens) for b, tokens in zip(begun, result.tokens)]
+    return sum(map(task.is_correct, problems, texts)) / len(problems)
+
+
+prepared = minimoe.load(data_path("distill") / "prepared", dtype=torch.float32)
+skill = made_to_think(prepared)
+print(f"as it answers {greedy(prepared)['accuracy']:.2f}, made to think {skill:.2f}")
+
+# %% [markdown]
+# Now fine-tuning on the teacher's texts: next-token loss over the response, 40 steps of 32 samples, some five seconds. What does the student reach?
+
+# %%
+from minimoe.checkpoint import load_into
+from minimoe.rl.distill import teach
+from minimoe.training import Settings
+from minimoe.training.responses import ResponseLearner
+
+
+def fine_tuned(samples, label, steps=40):
+    """A fresh copy of the prepared student, taught these samples."""
+    student = ResponseLearner(prepared.config)
+    load_into(student, data_path("distill") / "prepared")
+    settings = Settings(steps=steps, lr=5e-3, balance="none")
+    return student, teach(student, tokenizer, samples, settings, label=label)
+
+
+student, history = fine_tuned(found.samples, "the student learns")
+
+# %%
+taught = greedy(student)
+guess("12.taught", f"It answered {greedy(prepared)['accuracy']:.2f} right, and {skill:.2f} when made to think. "
+      "And after these 40 steps?", taught["accuracy"])
+
+# %%
+print(f"right {taught['accuracy']:.2f}, tokens an answer {taught['mean_tokens']:.1f}, "
+      f"fine-tuning {history['cpu_s'][-1]:.1f} CPU-seconds")
+
+# %% [markdown]
+# It left its habit and went past its own skill. The samples did two things: they showed the student *that* one should work a chain out, and they were 800 more lessons in *how*.
+
+# %% [markdown] tags=["beat"]
+# ## Or let it find out by itself
+#
+# The same prepared student, and R1-Zero's recipe as in chapter 10: no teacher and no texts, a reward for right answers. Here are six steps.
+
+# %%
+from minimoe.rl import Questions, R1_ZERO, RLSettings, reinforce
+
+settings = RLSettings(steps=6, prompts=16, answers=16, max_new_tokens=48, lr=5e-4, evaluate_every=6)
+trying = minimoe.load(data_path("distill") / "prepared", dtype=torch.float32)
+run = reinforce(trying, tokenizer, Questions(task, seed=0), R1_ZERO, settings, label="R1-Zero on the student", evaluation=greedy)
+tried = run.records[-1]["evaluation"]
+print(f"right {tried['accuracy']:.2f}, tokens an answer {tried['mean_tokens']:.1f}, "
+      f"reinforcement {run.cpu_s:.1f} CPU-seconds")
+
+# %% [markdown]
+# It works: the student thinks, and its answers are better. The stored run of the same student has 40 steps (`python data/distill/train.py`). Where does it end? Draw the curve on paper before you run the cell. The dashed line is what the prepared student could do when it was made to think.
+
+# %%
+from minimoe.training import History
+from minimoe_course.reinforced import column
+
+log = History.load(data_path("distill") / "reinforced" / "log.jsonl").records
+curves_of_one = {
+    "reinforced": column(log, "evaluation.accuracy"),
+    "made to think": ([0, 40], [skill, skill]),
+    "distilled": ([0, 40], [taught["accuracy"]] * 2),
+}
+show(
+    lines(curves_of_one, "Trying finds what is there, and stops", "step of reinforcement learning", "right, greedy (held out)",
+          grey=["made to think", "distilled"]),
+    alt="Accuracy over 40 steps. It rises from about 0.25 to about 0.7 within ten steps and then stays near the dashed "
+    "line of the prepared student made to think; the distilled student's line is close to 1.",
+)
+
+# %% [markdown]
+# Reinforcement brought out the skill that was there, in ten steps. Then it had nothing to work with. Most groups still hold right and wrong answers, so there are advantages; but what separates right from wrong is now an arithmetic slip in one of six places, and a reward for the whole answer does not say in which. A sample of the teacher says it for every token.
+
+# %% [markdown] tags=["beat"]
+# ## The fair comparison, five seeds
+#
+# One student proves little, and it is fair to ask which student. A prototype of this comparison had one that never saw the stage of full skill. Reinforcement got nowhere, and distillation looked like magic: there had been nothing to bring out.
+#
+# So here are four preparations: a first stage of 0, 120, 170 or 250 steps, and the lazy stage after each. Both arms start from the same prepared student, five seeds each, with everything frozen before they were run (`data/distill`; its README has the rates that were tried first).
+
+# %%
+from minimoe_course import distilled
+
+show(
+    distilled.by_preparation("Reinforcement ends where the student's own skill ends"),
+    alt="Dots of five seeds for the preparations none, short, middle and full. Grey: the prepared student made to think, "
+    "rising with preparation. The reinforced students follow it closely. The distilled students are near 1 throughout.",
+)
+
+# %%
+distilled.table()
+
+# %% [markdown]
+# RESULTS PARAGRAPH
+#
+# And at equal CPU-seconds? For the distilled student the teacher's sampling counts. For both, evaluations do not.
+
+# %%
+for preparation in distilled.PREPARATIONS:
+    seconds, ours, theirs = distilled.at_equal_seconds(preparation)
+    gap = distilled.difference(ours, theirs)
+    print(f"{preparation:7} after {min(seconds):.0f} to {max(seconds):.0f} CPU-seconds: distilled minus reinforced "
+          f"{gap.mean:+.2f} (95% interval {gap.low:+.2f} to {gap.high:+.2f})")
+
+# %%
+show(
+    distilled.over_seconds("middle", "The same student, the same seconds (middle preparation)"),
+    alt="Accuracy over CPU-seconds, medians and ranges of five seeds. The distilled curve begins after the teacher's "
+    "sampling and is near 1 within four seconds more; the reinforced one flattens at the dashed line.",
+)
+
+# %% [markdown]
+# CONTROLS PARAGRAPH
+
+# %% [markdown] tags=["beat"]
+# ## What imitation means, on three tokens
+#
+# The student sees one token of the teacher at each place. The teacher had a whole distribution. Say it gave the next token `8` the probability 0.9 and `3` 0.1, and the student gives each 0.5. How far are they apart? There are two answers, because the **Kullback-Leibler divergence** is not symmetric:
+#
+# $$\text{forward}\quad \mathrm{KL}(p_T \,\|\, p_S) = \sum_v p_T \log\frac{p_T}{p_S} \qquad\qquad \text{reverse}\quad \mathrm{KL}(p_S \,\|\, p_T) = \sum_v p_S \log\frac{p_S}{p_T}$$
+
+# %% tags=["nbval-check-output"]
+from minimoe.rl.distill import divergence
+
+for p_teacher, p_student in (([0.9, 0.1], [0.5, 0.5]), ([0.5, 0.5], [0.98, 0.02]), ([0.98, 0.02], [0.5, 0.5])):
+    student_MV, teacher_MV = torch.tensor([p_student]).log(), torch.tensor([p_teacher]).log()
+    forward, reverse = divergence(student_MV, teacher_MV), divergence(student_MV, teacher_MV, reverse=True)
+    print(f"teacher {p_teacher}, student {p_student}: forward {forward:.2f}, reverse {reverse:.2f}")
+
+# %% [markdown]
+# In the last two rows the distributions are exchanged, and so are the numbers. In the second row the student is sure of one of two things that the teacher would say, and the forward divergence is the large one: it punishes what the student *leaves out*. In the third the student still spreads over both where the teacher would say one, and the reverse is large: it punishes what the student *says* and the teacher would not.
+#
+# Fine-tuning on samples takes the forward one. If $y$ is drawn from the teacher, the mean of $-\log p_S(y)$ is $\mathrm{KL}(p_T \| p_S)$ plus the teacher's own entropy, which no student can change. (Filtering bends it a little: the samples come from the teacher *given that it was right*.)
+#
+# ### Exercise: three losses
+# ●●●○○ · 10 min · the same three numbers are in every distillation library, and half of their bugs are in the mask.
+#
+# From logits of both models (`student_MV`, `teacher_MV`), the tokens that came (`tokens_M`) and which of them belong to the response (`response_M`): the fine-tuning loss $-\log p_S(\text{token})$, the forward and the reverse divergence, each as a mean over the response.
+# By hand: three tokens, the first belongs to the problem. The student gives both words 0.5 everywhere, the teacher (0.9, 0.1) and (0.5, 0.5): fine-tuning 0.6931, forward $(0.3681 + 0)/2 = 0.1840$, reverse $(0.5108 + 0)/2 = 0.2554$.
+
+# %% tags=["exercise"]
+def imitation_losses(student_MV, teacher_MV, tokens_M, response_M):
+    ...  # your code: return sft, forward, reverse
+
+imitation_losses = check("12.imitation_losses", imitation_losses)
+
+# %%
+hints("12.imitation_losses")
+
+# %% [markdown]
+# Here are the three on 64 of the teacher's texts, before and after fine-tuning.
+
+# %%
+from minimoe.training.reasoning import document, encode_document
+from minimoe.training.responses import padded_batches, response_labels
+
+rows = [encode_document(tokenizer, document(s.problem, s.response)) for s in found.samples]
+ids_BT = next(padded_batches(rows, 64, seed=0))
+labels_M = response_labels(ids_BT)[:, 1:].flatten()
+
+
+@torch.no_grad()
+def logits(model):
+    return model(ids_BT).logits[:, :-1].flatten(0, 1)
+
+
+for name, model in {"prepared": prepared, "distilled": student}.items():
+    losses = imitation_losses(logits(model), logits(teacher), labels_M.clamp(min=0), labels_M != -100)
+    print(f"{name:9} fine-tuning {losses[0]:.3f}   forward {losses[1]:.3f}   reverse {losses[2]:.3f}   nats a token")
+
+# %% [markdown]
+# A student that imitates texts practises on texts it would not have written. Its own slip, in the second value of a chain, leads to a place where no sample has been. **On-policy distillation** turns this round: the student writes, the teacher gives its distribution at every token of what was written, and the loss is the reverse divergence over the whole vocabulary. DeepSeek-V4 was finished that way, with more than ten specialists as teachers (arXiv 2606.19348). It needs the teacher's weights at hand, where R1's students needed a file of texts.
+#
+# ## Break it: a filter that reads answers only
+#
+# The base of chapter 10 (`data/reason`) was never reinforced. At temperature 1 it works out one chain in five and guesses the others, of which luck makes one in five right. What it says can be verified all the same. So who needs R1-Zero? Take the base as the teacher: same problems, same filter.
+#
+# Of 100 answers, then, about 20 are worked out and right, and 80 are guesses, 16 of them right. Which share of what passes has a thought in it?
+
+# %%
+base = minimoe.load(data_path("reason"), dtype=torch.float32)
+
+
+def has_thought(text):
+    return "<think>" in text and "<think></think>" not in text
+
+
+verified = harvest(base, tokenizer, task, sampling)
+thoughtful = sum(has_thought(sample.response) for sample in verified.samples) / len(verified.samples)
+guess("12.thoughtful", "What percentage of the samples kept from the base has a thought in it?", 100 * thoughtful, unit="%")
+
+# %%
+from minimoe.rl.rewards import accuracy
+
+
+def worked_out(question, answer):
+    """A stricter rule: right, and with a thought."""
+    return accuracy(question, answer) * has_thought(answer.text)
+
+
+stricter = harvest(base, tokenizer, task, sampling, worked_out)
+for rule, kept in {"right": verified, "right, with a thought": stricter}.items():
+    pupil, _ = fine_tuned(kept.samples, label=None, steps=24)
+    score = greedy(pupil)
+    print(f"{rule}: {100 * kept.approved_share:.0f} of 100 answers pass, {len(kept.samples)} samples; "
+          f"taught on them: right {score['accuracy']:.2f}, tokens an answer {score['mean_tokens']:.1f}")
+
+# %% [markdown]
+# Two lessons in two lines. The filter alone turned a lazy model's answers into a fairly good textbook: thinking pays, so thinking passes. Do this again and again with the student as its own next teacher and you have **expert iteration**, reinforcement learning's oldest relative. But every guess that passed is a lesson in guessing, and one more rule, which reads the thought and not only the answer, mends it.
+#
+# On chains, then, R1-Zero's advantage as a teacher is a matter of yield: nine of its ten answers pass, and of the base's about one in four. On problems that a base solves once in a thousand times, that is the difference between a corpus and none.
+#
+# R1's authors, too, filtered for more than the answer: mixed languages, long paragraphs and blocks of code went out (section 2.3.3).
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# What does a plateau look like from inside? The explorer holds the 40 steps of reinforcement on the student: each row is an answer, its reward and its advantage beside it, each token coloured by how much likelier it has become.
+#
+# **Try first:** show only the wrong answers and move to the last step. At which place in the chain does the first slip happen? Is it the same place in every answer?
+
+# %% tags=["play"]
+from minimoe_widgets import RolloutExplorer
+
+explorer = RolloutExplorer(data_path("distill") / "reinforced")
+show(explorer)
+
+# %% [markdown]
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real"]
+from statistics import fmean
+
+r1 = "arXiv 2501.12948, sections 3.2 and 4.1"
+appendix = "arXiv 2501.12948v2, appendix F.1"
+
+
+def mean_of(arm, preparation="middle"):
+    return f"{fmean(distilled.arm(preparation, arm)):.3f}"
+
+
+compare_table([
+    ("teacher", "R1-Zero on chains, 0.56M", "DeepSeek-R1, 671B", r1),
+    ("student", "dense, 0.13M", "Qwen2.5-32B, dense", r1),
+    ("samples", "about 1,170", "800,000", r1),
+    ("student, distilled", mean_of("distilled"), "0.726", r1),
+    ("student, reinforced", mean_of("reinforced"), "0.470", r1),
+    ("students of 1.5B, 7B, 14B, distilled", "", "0.289, 0.555, 0.697", r1),
+    ("7B, reinforced (its instruct model: 0.079)", "", "0.223 (Qwen2-Math-7B)", appendix),
+    ("both arms start from", "the same prepared student", "the same base model", r1),
+    ("test", "256 held-out chains, 5 seeds", "AIME 2024, 30 problems", r1),
+], ours="chains (middle preparation)", theirs="R1", title="Distilled and reinforced, ours and theirs")
+
+# %% [markdown]
+# Three things differ. Their base model had a skill nobody could measure beforehand; ours had one that we set. Their teacher was far stronger than anything the student's own tries could find; ours is perfect on its task, so its student can reach it and never pass it. And their students learned to reason about problems that differ from one another, where ours learned one procedure.
+#
+# What a small model gains from reinforcement alone depends on the small model, in the paper, too. In appendix G.1 a 7B dense model and a 16B mixture of experts did not benefit. In appendix F.1 a 7B model trained on mathematics, Qwen2-Math-7B, went to 22.3% (its instruct sibling has 7.9%). DeepSeek's reading is that the base has to be strong enough. On chains that sentence has a number: the accuracy when made to think. Kim and colleagues find the same division of labour in small language models: reinforcement raises the accuracy on what a model can solve at all; distillation raises that, too, if it brings new knowledge (arXiv 2505.14216).
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# A teacher has to exist. Ours took the base's training and R1-Zero's, and R1 took 147,000 GPU-hours (R1-Zero 101,000, data 5,000, R1 41,000). One student alone may be cheaper to reinforce, if it has the skill. But a teacher serves many students.
+#
+# ### Exercise: how many students?
+# ●●○○○ · 6 min · it decides whether a teacher is worth making.
+#
+# A teacher costs `once_s` (its training and its samples), each student taught costs `each_s`, each student that learns alone costs `alone_s`. From how many students on is the teacher strictly cheaper? Give `math.inf` if never.
+# By hand: 100, 5 and 30 seconds: each student saves 25. Four save 100, which is a tie; so 5.
+
+# %% tags=["exercise"]
+def students_to_pay(once_s, each_s, alone_s):
+    ...  # your code
+
+students_to_pay = check("12.students_to_pay", students_to_pay)
+
+# %%
+hints("12.students_to_pay")
+
+# %% tags=["when-it-pays"]
+import json
+
+base_s = json.loads((data_path("reason") / "receipt.json").read_text())["cpu_seconds"]
+zero_s = History.load(data_path("zero") / "log.jsonl")["cpu_s"][-1]
+sampling_s = fmean(distilled.arm("full", "distilled", "sampling_cpu_seconds"))
+each_s = fmean(distilled.arm("full", "distilled", "cpu_seconds")) - sampling_s
+alone_s = distilled.seconds_to("full", 0.95)
+once_s = base_s + zero_s + sampling_s
+print(f"teacher: base {base_s:.0f} + R1-Zero {zero_s:.0f} + samples {sampling_s:.0f} CPU-seconds, once")
+print(f"a student with the full skill: taught {each_s:.1f}, reinforced until 0.95 right {alone_s:.1f} CPU-seconds")
+print("students until the teacher pays:", students_to_pay(once_s, each_s, alone_s))
+
+# %% [markdown]
+# PAY PARAGRAPH
+#
+# What did not get measured here: a second round, in which the distilled student is reinforced. DeepSeek say that it gives significant further gains and left it to others (arXiv 2501.12948v1, section 3.2). Ours has no room above 1.
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# **1.** A student, reinforced, ends at 0.7. Its sibling, distilled, ends at 0.99. Does that show that distillation is the better algorithm?
+#
+# <details><summary>Answer</summary>
+#
+# Not without a third number: what the student could do before, when made to think. If that was 0.7, reinforcement did all that eliciting can do. With a student of full skill both end level.
+#
+# </details>
+#
+# **2.** All answers of a corpus are verified. Name two things that can still be wrong with it.
+#
+# <details><summary>Answer</summary>
+#
+# Right answers that were guessed, which teach guessing. Right answers with a wrong thought. Repeats of what the teacher is sure of. Problems that the teacher cannot solve are missing altogether.
+#
+# </details>
+#
+# **3.** Which divergence forbids a student to say what the teacher would never say?
+#
+# <details><summary>Answer</summary>
+#
+# The reverse one, $\mathrm{KL}(p_S \| p_T)$: where $p_T$ is near 0 and $p_S$ is not, it is large. Fine-tuning on samples takes the forward one, which asks that nothing be left out.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - Distillation is fine-tuning on a teacher's verified answers; what the filter does not read, the student learns as well.
+# - Reinforcement brings out the skill that a student has, and stops there; distillation adds skill, up to the teacher's.
+# - A fair comparison prepares both students alike, counts the seconds of both, and shows what the student could do before.
+#
+# ## Sources
+# DeepSeek-AI, DeepSeek-R1, arXiv 2501.12948 (v1 of January 2025: sections 2.3.3, 2.4, 3.2, 4.1; v2 of January 2026: appendices F.1 and G.1) and Nature 645 (2025). DeepSeek-AI, DeepSeek-V4, arXiv 2606.19348. Hinton, Vinyals and Dean, *Distilling the knowledge in a neural network*, arXiv 1503.02531. Kim and Rush, *Sequence-level knowledge distillation*, arXiv 1606.07947. Kim et al., *Reinforcement learning vs. distillation*, arXiv 2505.14216.
+#
+# ## Next
+# Chapter 13 asks what open weights mean for safety: what R1's own evaluation measured, and how few steps undo a refusal.
