@@ -7,8 +7,8 @@
     result = minimoe.generate(model, prompts, max_new_tokens=64)
     minimoe.accounting.parameters(config)            # and flops, cache_bytes, ...
 
-Packages, each built on the ones before it: `config` and `accounting`; `model`; `inference`; `training`. `checkpoint`
-and `tokenizer` stand beside them.
+Packages, each built on the ones before it: `config` and `accounting`; `model`; `inference`; `training`; `rl`.
+`checkpoint` and `tokenizer` stand beside them.
 """
 
 from minimoe import accounting, tokenizer
