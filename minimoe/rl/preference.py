@@ -30,7 +30,8 @@ from minimoe.training.reasoning import document, encode_document
 from minimoe.training.responses import PAD
 from minimoe.training.schedule import rate_factor
 
-__all__ = ["Pair", "RewardModel", "draw_pairs", "pair_accuracy", "preference", "train_reward_model"]
+__all__ = ["Pair", "RewardModel", "bradley_terry_loss", "draw_pairs", "pair_accuracy", "preference"]
+__all__ += ["train_reward_model"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class RewardModel(nn.Module):
         return self.score(hidden_BTD[torch.arange(len(documents)), last_B])[:, 0]
 
 
+def bradley_terry_loss(preferred_B: torch.Tensor, rejected_B: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid(preferred - rejected), the mean over pairs of scores. Source: arXiv 2203.02155 equation 1."""
+    return -F.logsigmoid(preferred_B - rejected_B).mean()
+
+
 def train_reward_model(
     model: RewardModel, tokenizer: Tokenizer, pairs: list[Pair], steps: int, pairs_a_step: int = 16, lr: float = 2e-3,
     seed: int = 0,
@@ -98,7 +104,7 @@ def train_reward_model(
     for step in range(steps):
         batch = rng.sample(encoded, pairs_a_step)
         preferred_B, rejected_B = model([row for pair in batch for row in pair]).view(-1, 2).unbind(1)
-        loss = -F.logsigmoid(preferred_B - rejected_B).mean()
+        loss = bradley_terry_loss(preferred_B, rejected_B)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:

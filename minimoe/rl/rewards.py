@@ -27,6 +27,7 @@ __all__ = [
     "Rewards",
     "Rule",
     "accuracy",
+    "break_even",
     "language_consistency",
     "only",
     "overlong",
@@ -70,6 +71,18 @@ def language_consistency(question: Question, answer: Answer) -> float:
     """
     thought = split_response(answer.text)[0]
     return language_share(thought, question.language) if thought and question.language else 0.0
+
+
+def break_even(p_own: float, p_other: float, share_other: float = 0.0) -> float:
+    """The smallest weight of the language reward, not below 0, from which thoughts in the question's own language earn
+    at least as much on average as others: p_own + w >= p_other + w * share_other.
+
+    `p_own`, `p_other`: the chance that such an answer is right. `share_other`: how much of the other thoughts is in the
+    question's language. Raises ValueError where that is everything. Chapter 11.
+    """
+    if not share_other < 1:
+        raise ValueError(f"share_other={share_other}: thoughts that are all in the own language are no other thoughts")
+    return max(0.0, (p_other - p_own) / (1 - share_other))
 
 
 def safety(question: Question, answer: Answer) -> float:
