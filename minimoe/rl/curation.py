@@ -16,15 +16,16 @@ code blocks were filtered out; for some general prompts V3 wrote a thought first
 """
 
 import random
+from collections.abc import Callable
 
 from minimoe.rl.corpus import LETTERS
 from minimoe.rl.general import FLAWS, Requests
 from minimoe.rl.rollout import Group, rollout
-from minimoe.rl.tasks import Questions
+from minimoe.rl.tasks import Question, Questions
 from minimoe.rl.words import LANGUAGES, language_share
 from minimoe.training.reasoning import document, is_held_out, split_response
 
-__all__ = ["cold_start", "demonstrations", "letter_reply", "sample", "verified"]
+__all__ = ["cold_start", "demonstrations", "replies", "sample", "verified"]
 
 BATCH = 48  # questions sampled at once
 
@@ -76,7 +77,18 @@ def _passes(question, answer) -> bool:
     return language_share(split_response(answer.text)[0], task.language(problem)) == 1
 
 
-def letter_reply(rng: random.Random, problem: str, careless: float = 0.5) -> str:
+def replies(model, tokenizer, task, problems: list[str], seed: int, answers: int = 4) -> Callable:
+    """A function (rng, problem) that gives a reply: by chance one of the model's own at temperature 1, or a person's.
+
+    A reward model must know the mistakes that its policy makes; those of people are others.
+    """
+    questions = [Question(task, problem) for problem in problems]
+    groups = rollout(model, tokenizer, questions, answers, 48, seed=seed)
+    own = {group.question.problem: [answer.text for answer in group.answers] for group in groups}
+    return lambda rng, problem: rng.choice(own[problem]) if rng.random() < 0.7 else _letter(rng, problem)
+
+
+def _letter(rng: random.Random, problem: str, careless: float = 0.5) -> str:
     """A person's letter: the best reply, or with the chance `careless` one with a flaw, each equally likely."""
     return LETTERS.skip(problem, rng.choice(FLAWS)) if rng.random() < careless else LETTERS.think(problem)
 
@@ -88,6 +100,6 @@ def demonstrations(count: int, seed: int, letters: float = 0.5) -> list[str]:
         task = LETTERS if rng.random() < letters else requests
         problem = task.draw(rng)
         if not is_held_out(problem):
-            response = letter_reply(rng, problem) if task is LETTERS else task.think(problem)
+            response = _letter(rng, problem) if task is LETTERS else task.think(problem)
             texts.append(document(problem, response))
     return texts

@@ -84,15 +84,15 @@ class Recipe:
     translated: float = 0.5
     cold_start: Settings = Settings(steps=40, lr=5e-3, balance="none")
     reasoning: RLSettings = _rl(20)
-    language_weight: float = 0.5
-    verified_documents: int = 1600
+    language_weight: float = 1.0
+    verified_documents: int = 1200
     demonstrations: int = 800
-    fine_tune: Settings = Settings(steps=75, lr=5e-3, balance="none")
-    pairs: int = 600
+    fine_tune: Settings = Settings(steps=62, lr=5e-3, balance="none")
+    pairs: int = 800
     held_out_pairs: int = 200
-    reward_model_steps: int = 80
+    reward_model_steps: int = 160
     scenarios: RLSettings = _rl(16, temperature=0.7)
-    last_part: RLSettings = _rl(14, temperature=0.7)
+    last_part: RLSettings = _rl(20, temperature=0.7)
     problems: int = 200  # held-out problems a language in `stage_scores`
     seed: int = field(default=0)
 
@@ -144,7 +144,7 @@ def dev2(start: Path, out: Path, recipe: Recipe, language: bool = True) -> dict:
 def dev3(base: Path, reasoner: Path, out: Path, recipe: Recipe) -> dict:
     """Fine-tune the base on what dev2 wrote and a rule verified, and on people's demonstrations. Source: 2.3.3."""
     model, tokenizer = _open(reasoner)
-    groups = curation.sample(model, tokenizer, WORDS, recipe.verified_documents * 3 // 4, 4, recipe.seed + 2)
+    groups = curation.sample(model, tokenizer, WORDS, recipe.verified_documents, 4, recipe.seed + 2)
     texts = curation.verified(groups, recipe.verified_documents)
     demonstrations = curation.demonstrations(recipe.demonstrations, recipe.seed)
     return {"verified": len(texts)} | _fine_tune(base, out, texts + demonstrations, recipe.fine_tune, recipe)
@@ -177,7 +177,8 @@ def reward_model(start: Path, recipe: Recipe) -> tuple[RewardModel, Tokenizer, d
     pairs = {}
     for side, count in (("training", recipe.pairs), ("held_out", recipe.held_out_pairs)):
         problems = draw_problems(LETTERS, count, SEED, held_out=side == "held_out")
-        pairs[side] = draw_pairs(LETTERS, problems, curation.letter_reply, recipe.seed)
+        replies = curation.replies(model, tokenizer, LETTERS, problems, recipe.seed)
+        pairs[side] = draw_pairs(LETTERS, problems, replies, recipe.seed)
     judge = RewardModel(model)
     losses = train_reward_model(judge, tokenizer, pairs["training"], recipe.reward_model_steps, seed=recipe.seed)
     return judge, tokenizer, {
