@@ -30,7 +30,7 @@ __all__ = [
 ]
 __all__ += ["results", "seconds_to", "table"]
 
-PREPARATIONS = ("none", "short", "middle", "full")
+PREPARATIONS = ("none", "middle", "full")
 ARMS = ("distilled", "reinforced", "true traces", "more corpus")
 
 

@@ -2,12 +2,13 @@
 
     python data/distill/train.py                  # the shipped student: prepared, distilled, reinforced
     python data/distill/train.py --tune           # rates of both arms on seed 0, into tuning.jsonl
-    python data/distill/train.py --study          # five fresh seeds, four preparations, into results.jsonl
+    python data/distill/train.py --study          # five fresh seeds, three preparations, into results.jsonl
     python data/distill/train.py --study --only middle   # one preparation alone
+    python data/distill/train.py --longer         # its students again, four times as many steps of fine-tuning
 
 The teacher is data/zero, R1-Zero on chains. The student is dense and 4.5 times smaller. A preparation is what the
 teacher's base had (data/reason): a stage of full skill, here of limited length, then the lazy habit. From each prepared
-student two arms start, and from two of the preparations two controls:
+student two arms start, and from the middle preparation two controls:
 
     distilled     supervised fine-tuning on the teacher's verified answers, sampling them included in its CPU-seconds
     reinforced    R1-Zero on the student: no teacher, no traces
@@ -54,7 +55,7 @@ from minimoe.training.responses import ResponseLearner, measure, padded_batches
 
 HERE = Path(__file__).parent
 TEACHER = HERE.parent / "zero"
-RESULTS, TUNING = HERE / "results.jsonl", HERE / "tuning.jsonl"
+RESULTS, TUNING, LONGER = HERE / "results.jsonl", HERE / "tuning.jsonl", HERE / "longer.jsonl"
 
 TASK, SEQUENCES, MAX_TOKENS = Chain(operations=6), 32, 48
 STUDENT = replace(
@@ -80,7 +81,7 @@ STUDENT = replace(
     max_position_embeddings=256,
     aux_loss_alpha=0.0,
 )
-PREPARATIONS = {"none": 0, "short": 120, "middle": 170, "full": 250}  # steps of the stage of full skill
+PREPARATIONS = {"none": 0, "middle": 170, "full": 250}  # steps of the stage of full skill
 SKILL = Settings(steps=1, lr=2e-2, balance="none")
 HABIT = Settings(steps=60, lr=5e-3, balance="none")
 SHARES = {"lazy": 0.7, "bare": 0.1}  # of the lazy stage, as in data/reason
@@ -91,7 +92,7 @@ MORE = Settings(steps=80, lr=5e-3, balance="none")
 RL = RLSettings(steps=20, prompts=16, answers=16, max_new_tokens=MAX_TOKENS, lr=5e-4, evaluate_every=2)
 SHOWN = replace(RL, steps=40, evaluate_every=4)  # longer, to see whether more comes
 SEEDS = (20, 21, 22, 23, 24)
-CONTROLLED = ("short", "middle")  # preparations with the arms "true traces" and "more corpus"
+CONTROLLED = ("middle",)  # preparations with the arms "true traces" and "more corpus"
 HELD_OUT, ALONG, HELD_OUT_SEED = 256, 128, 99
 RATES = {"distilled": (5e-3, 1e-2, 2e-2), "reinforced": (2.5e-4, 5e-4, 1e-3)}
 TRIED = replace(SFT, steps=60)  # and 1,600 problems, when the rates were tried
@@ -99,7 +100,7 @@ TRIED = replace(SFT, steps=60)  # and 1,600 problems, when the rates were tried
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("tune", "study"):
+    for name in ("tune", "study", "longer"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--only", choices=PREPARATIONS, nargs="+", default=list(PREPARATIONS), metavar="PREPARATION")
     arguments = parser.parse_args()
@@ -111,7 +112,9 @@ def main() -> None:
             bench = Bench(seed)
             for preparation in arguments.only:
                 keep(bench, preparation)
-    if not (arguments.tune or arguments.study):
+    if arguments.longer:
+        longer()
+    if not (arguments.tune or arguments.study or arguments.longer):
         shipped()
 
 
@@ -240,6 +243,18 @@ def tune() -> None:
     TUNING.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     for lr, arm, name in runs:
         print(name, lr, arm["accuracy"], arm["curve"])
+
+
+def longer() -> None:
+    """The middle preparation's students once more, fine-tuned until nothing more comes; into longer.jsonl."""
+    for seed in SEEDS:
+        if all(entry["seed"] != seed for entry in known(LONGER)):
+            bench = Bench(seed)
+            student, prepared = bench.prepare(PREPARATIONS["middle"])
+            arm = bench.distilled(student, replace(SFT, steps=4 * SFT.steps))
+            with LONGER.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"seed": seed, "prepared": prepared, "distilled": arm}) + "\n")
+            print(f"{seed}: {prepared['accuracy']} -> {arm['accuracy']} ({arm['cpu_seconds']} s)", flush=True)
 
 
 def shipped() -> None:
