@@ -104,11 +104,11 @@ class Chain:
 class Clock:
     """Signs to be found: "3 ? 4 ? 2 = 9" asks which of + and - make it true modulo 10. Any that do are right.
 
-    A thought tries signs in a fixed order, + before -, the first place changing fastest. Each attempt ends with a check,
-    the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one follows.
-    The answer is the last attempt without its check. All three spare the model a new skill or a false one: no value can
-    be copied from the attempt before, the check is one more step of the kind that chains teach, and the answer is a copy
-    from one and the same distance (data/clock/README.md says how other forms fared).
+    A thought tries signs in a fixed order, + before -, the first place changing fastest. Each attempt ends with a
+    check, the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one
+    follows. The answer is the last attempt without its check. All three spare the model a new skill or a false one:
+    hardly any value can be copied from the attempt before, the check is one more step of the kind that chains teach,
+    and the answer is a copy from one and the same distance (data/clock/README.md says how other forms fared).
     Raises ValueError for fewer than two numbers.
     """
 
