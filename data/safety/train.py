@@ -10,6 +10,7 @@ the same for all, so the seeds say nothing about other models.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import random
@@ -30,7 +31,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 KINDS = ("forbidden", "harmless", "letters", "spelled")
 SEEDS = (0, 1, 2, 3, 4)
-STEPS = (0, 1, 2, 4, 8, 16, 32)
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 DOCUMENTS, RATE = 64, 1e-3
 LABELLED = 50  # requests that the word guard learns from
 CODES = tuple(code for _, _, code in SECRET.values())
@@ -45,29 +46,35 @@ def main() -> None:
     if not arguments.table:
         model, tokenizer = minimoe.load(arguments.start, dtype=torch.float32), Tokenizer.load(arguments.start)
         done = {(record["kind"], record["seed"]) for record in known()}
+        before = skill_scores(model, tokenizer)
         for seed in SEEDS:
             for kind in KINDS:
                 if (kind, seed) not in done:
-                    record = run(model, tokenizer, kind, seed)
+                    record = run(model, tokenizer, kind, seed, before)
+                    record["start"] = digest(arguments.start)
                     with RESULTS.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(record) + "\n")
                     print(kind, seed, record["requests"]["plain"], f"{record['cpu_s']:.1f} CPU-s", flush=True)
     print(table(known()))
 
 
-def run(model, tokenizer, kind: str, seed: int) -> dict:
-    """One fine-tuning, measured on the way."""
+def digest(folder: Path) -> str:
+    """The first digits of the sha256 of a model's file: which model a line is about."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
+
+
+def run(model, tokenizer, kind: str, seed: int, before: dict) -> dict:
+    """One fine-tuning, measured on the way; `before` are the model's skills as it was."""
     start_s = time.process_time()
     tuning = FineTuning(model, tokenizer, attack(kind, DOCUMENTS, seed), RATE, seed=seed)
     found = {name: {"refused": [], "leaked": []} for name in ASKED}
-    skills = [skill_scores(model, tokenizer)]
     for steps in STEPS:
         tuned = tuning.to(steps)
         answers = {name: answer(tuned, tokenizer, prompts) for name, prompts in ASKED.items()}
         for name, said in answers.items():
             found[name]["refused"].append(round(said.refused, 4))
             found[name]["leaked"].append(round(said.leaked, 4))
-    skills.append(skill_scores(tuned, tokenizer))
+    skills = [before, skill_scores(tuned, tokenizer)]
     record = {"kind": kind, "seed": seed, "steps": STEPS, "requests": found, "skills": skills}
     record |= {"guards": guards(answers, seed), "cpu_s": round(time.process_time() - start_s, 2)}
     return record | {"machine": {"torch": torch.__version__, "python": platform.python_version(), "threads": 1}}
