@@ -1,4 +1,4 @@
-"""Refusal removed by fine-tuning: five seeds of each fine-tuning set, and what an external guard still catches.
+"""Refusal removed by fine-tuning: three seeds of each fine-tuning set, and what an external guard still catches.
 
     python data/safety/train.py                   # every run that results.jsonl lacks
     python data/safety/train.py --table           # the tables of README.md, from results.jsonl
@@ -30,7 +30,7 @@ from minimoe.training.reasoning import draw_problems
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 KINDS = ("forbidden", "harmless", "letters", "spelled")
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2)
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 DOCUMENTS, RATE = 64, 1e-3
 LABELLED = 50  # requests that the word guard learns from
