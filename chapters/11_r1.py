@@ -1,0 +1,587 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 11 R1: four stages
+#
+# By the end you know which of R1's four stages made weights and which made only texts, you have taken a model's habit of thinking in the wrong language away with one reward, and you have fooled a judge that is right 19 times in 20.
+#
+# 45 minutes, 70 with all exercises. Prerequisites: chapters 09 (GRPO) and 10 (R1-Zero).
+#
+# You will be able to
+# - say for each stage what the one before it could not do, and what it cost
+# - choose the weight of a language reward from two accuracies
+# - train a reward model on pairs, and find answers that it likes and nobody else does
+
+# %% tags=["setup"]
+import torch
+import minimoe
+from minimoe_course import *
+
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## Four stages for 1.9 points?
+#
+# R1-Zero solves 77.9% of AIME 2024. R1 solves 79.8%. Between them lie four stages and, by DeepSeek's own count, another 46,000 GPU-hours. If the goal was mathematics, that was a poor bargain. On ArenaHard, where a judge compares answers to everyday questions, R1-Zero wins 53.6% and R1 92.3%.
+#
+# What was each stage for? The paper describes them in four paragraphs, and its readers ended up asking (DeepSeek-R1 issues 319 and 320): *are the first two stages there only to write training texts? Is R1 itself V3's base, fine-tuned once and reinforced once?* The threads end in guesses. Here is the pipeline. An arrow of weights means that a stage starts from that model; an arrow of texts means that it learns from what that model wrote. What do you say?
+
+# %%
+from minimoe_course import stages
+
+show(
+    stages.pipeline(),
+    alt="V3-Base has three solid arrows: to R1-Zero, to Dev1 and to Dev3. Dev1 leads to Dev2 and Dev3 to R1, both "
+    "solid. A dashed arrow of rewritten texts leads from R1-Zero to Dev1, and one of sampled texts from Dev2 to Dev3.",
+)
+
+# %% [markdown]
+# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 11`. Its problems come in two languages. All of it was run with the seeds below after every setting had been frozen (`data/r1/README.md`), and all numbers that have a range are of these.
+
+# %%
+print("seeds that went through all stages:", *stages.seeds())
+print(f"CPU-seconds of the stages, mean: {sum(map(stages.seconds, stages.NAMES)):.0f}")
+
+# %% [markdown] tags=["by-hand"]
+# ## Four answers by hand
+#
+# 小明有3个苹果。他买4个。他丢2个。有几个苹果？ *Tom has 3 apples. He buys 4. He loses 2. How many apples?*
+#
+# A Chinese character counts as one word. 先有三 says "has three at first", 买四是七 "buys four is seven", 丢二是五 "loses two is five". An answer earns 1 for the right number and, added to it, the share of its thought's words that are in the problem's language. What do these four earn?
+
+# %% tags=["by-hand", "nbval-check-output"]
+answers = [  # right, Chinese words, all words
+    ("先有三，买四是七，丢二是五。5", 1, 11, 11),
+    ("Has three, buys four is seven, loses two is five. 5", 1, 0, 10),
+    ("先有三, buys four is seven, 丢二是五。5", 1, 7, 11),
+    ("先有三，买四是七，丢二是六。6", 0, 11, 11),
+]
+for text, right, mine, all_words in answers:
+    print(f"{right + mine / all_words:.2f}   {text}")
+
+# %% [markdown]
+# The English thought earns 1, the Chinese one 2, the mixed one something between. And the wrong answer, nicely thought in Chinese, earns as much as the right one in English. A language reward pays for wrong answers, too; keep that in mind.
+
+# %% [markdown] tags=["beat"]
+# ## Right, in whatever language
+#
+# The base (`data/r1/base`) can do these problems in both languages, and has the lazy habit of chapter 10: mostly it answers at once. Web text holds more English mathematics than Chinese, and so did its corpus. Ask it 48 Chinese problems, sixteen times each, and sort the answers by the language of their thoughts.
+
+# %%
+from minimoe.rl import Question, rollout, words
+from minimoe.rl.words import WordProblems
+from minimoe.tokenizer import Tokenizer
+from minimoe.training.reasoning import draw_problems, split_response
+
+chinese = WordProblems(chinese=1.0)
+tokenizer = Tokenizer.load(data_path("r1") / "base")
+base = minimoe.load(data_path("r1") / "base", dtype=torch.float32)
+problems = draw_problems(chinese, 48, seed=99, held_out=True)
+
+
+def kind(text):
+    thought = split_response(text)[0]
+    share = words.language_share(thought, "zh") if thought else None
+    return {None: "no thought", 0.0: "English", 1.0: "Chinese"}.get(share, "both languages")
+
+
+found = {}
+for group in rollout(base, tokenizer, [Question(chinese, problem) for problem in problems], 16, 48):
+    for answer in group.answers:
+        right = answer.ended and chinese.is_correct(group.question.problem, answer.text)
+        found.setdefault(kind(answer.text), []).append(right)
+for name, right in found.items():
+    print(f"{name:15} {len(right) / (16 * len(problems)):.2f} of all answers, {sum(right) / len(right):.2f} of them right")
+
+# %% [markdown]
+# R1-Zero's reward looks at the number alone. You know from chapter 10 what it will push up: what is right more often. So, before you see it:
+
+# %%
+guess(
+    "11.zero_language",
+    "After twenty steps of R1-Zero the model thinks about every Chinese problem. "
+    "Of 100 words of these thoughts, how many are Chinese?",
+    100 * stages.mean("r1_zero", "language_zh"),
+    unit="in 100",
+)
+
+# %%
+stages.table(
+    {"right, en": "accuracy_en", "right, zh": "accuracy_zh", "en in en": "language_en", "zh in zh": "language_zh",
+     "tokens": "mean_tokens"},
+    ("base", "r1_zero"),
+)
+
+# %% [markdown]
+# "zh in zh" is the share of Chinese words in thoughts about Chinese problems; a base that does not think has none. R1-Zero is right, and thinks in English about what it was asked in Chinese. DeepSeek saw the same as "language mixing", and called it one of the two faults of R1-Zero; poor readability was the other.
+#
+# Nothing pushed it towards English by name. How sure is the base in each language, if its thought is begun for it?
+
+# %%
+stages.table(
+    {"English problem, in English": "skills.en", "Chinese problem, in Chinese": "skills.zh",
+     "Chinese problem, in English": "skills.zh in en"},
+    ("base", "r1_zero", "dev2"), "Right when the thought is begun for the model",
+)
+
+# %% [markdown]
+# English is the surer and the more frequent way to the same reward, so accuracy alone chooses it. To make the language count, it has to be measured.
+#
+# ### Exercise: language consistency
+# ●●○○○ · 8 min · the one reward that R1's first stage of reinforcement adds to R1-Zero's.
+#
+# Write the share of `text`'s words that are in `language`, `"en"` or `"zh"`: $s = \frac{\text{words in the language}}{\text{words}}$. A run of Latin letters is one (English) word, a Chinese character is one (Chinese) word; digits and marks are none. Without any word, $s = 0$.
+# By hand: `先有三, buys four.` has three Chinese words and two English ones: 0.6 for `"zh"`.
+
+# %% tags=["exercise"]
+def language_share(text, language):
+    ...  # your code
+
+language_share = check("11.language_share", language_share)
+
+# %%
+hints("11.language_share")
+
+# %% [markdown] tags=["beat"]
+# ## Stage 1: a cold start, for the form
+#
+# Here is how R1-Zero (our seed 11) answered a held-out Chinese problem at the end of its run:
+
+# %%
+import json
+
+lines_of = lambda stage: (data_path("r1") / stage / "groups.jsonl").read_text(encoding="utf-8").splitlines()
+last = [json.loads(line) for line in lines_of("r1_zero")][-1]
+print(last["problem"])
+for text in dict.fromkeys(answer["text"] for answer in last["answers"]):
+    print("  ", text)
+
+# %% [markdown]
+# A reader who asked in Chinese gets an English thought and a bare digit. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
+#
+# So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, adds the phrase, and of thoughts in the wrong language it translates half. The other half stays as it is. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
+
+# %%
+for language in ("en", "zh"):
+    print(chinese.think(last["problem"], language, summary=True))
+
+# %% [markdown]
+# The base is fine-tuned on 400 such documents; that is **Dev1**. One column should rise. Which will fall?
+
+# %%
+general = {"readable": "readable", "right, zh": "accuracy_zh", "zh in zh, sampled": "sampled_language_zh",
+           "letters won": "win_rate", "questions answered": "answered_harmless"}
+stages.table(general, ("base", "r1_zero", "dev1"))
+
+# %% [markdown]
+# *Readable* means a thought and then a phrase in the problem's language. It is there at once: form is what fine-tuning is good at. The last two columns are about other things that the base can do: write a letter (a win is a better letter than a fixed one that forgets somebody), and answer questions such as *Where is the vault?* The cold start held neither, and 40 steps were enough to lose them.
+#
+# DeepSeek's Dev1 paid, too. AIME fell from 77.9% to 59.0%, because a few thousand imitated answers are no match for 10,000 steps of trial. What rose was following instructions: IF-Eval went from 46.6 to 71.7.
+
+# %% [markdown] tags=["beat"]
+# ## Stage 2: one reward for the language
+#
+# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language, with weight 1 as in the paper. Run it twice here, with and without that third rule. Six steps, on Chinese problems alone, so that it fits into a chapter; the recipe has twenty, in both languages.
+
+# %%
+from IPython.display import clear_output
+from minimoe.rl import Questions, Rewards, RLSettings, reinforce
+from minimoe.rl.rewards import accuracy, language_consistency, well_formed
+from minimoe.rl.stage_scores import language_scores
+
+rules = {"accuracy": (1.0, accuracy), "format": (0.1, well_formed)}
+
+
+def reinforce_dev1(rewards, label):
+    model = minimoe.load(data_path("r1") / "dev1", dtype=torch.float32)
+    settings = RLSettings(steps=6, prompts=8, answers=12, max_new_tokens=48, evaluate_every=2, save_every=0)
+    evaluation = lambda model: language_scores(model, tokenizer, chinese, problems=48)
+    run = reinforce(model, tokenizer, Questions(chinese, seed=0), rewards, settings, label=label, evaluation=evaluation)
+    clear_output()
+    return run
+
+
+without = reinforce_dev1(Rewards(rules), "without")
+with_it = reinforce_dev1(Rewards(rules | {"language": (1.0, language_consistency)}), "with")
+
+# %%
+before = without.records[0]["evaluation_before"]
+guess(
+    "11.dev1_language",
+    f"Dev1's greedy thoughts about Chinese problems are {100 * before['language']:.0f}% Chinese. After six steps "
+    "*without* the language reward: what percentage?",
+    100 * without.records[-1]["evaluation"]["language"],
+    unit="%",
+)
+
+# %%
+for label, run in (("without", without), ("with", with_it)):
+    shown = [before] + [record["evaluation"] for record in run.records if "evaluation" in record]
+    print(f"{label:8} Chinese " + "  ".join(f"{scores['language']:.2f}" for scores in shown)
+          + "    right " + "  ".join(f"{scores['accuracy']:.2f}" for scores in shown))
+
+# %% [markdown]
+# (Before the first step and after 2, 4 and 6.) The same start, the same questions; the two models part within a few steps. Without the third rule, R1-Zero's history repeats itself: half of Dev1's samples are English, they are right a little more often, and that little is enough. The recorded runs, twenty steps in both languages, with all seeds:
+
+# %%
+show(
+    stages.over_steps(
+        {"with the language reward": "dev2", "without": "dev2_control"}, "evaluation.language_zh",
+        "The language goes where the reward points", "Chinese words in Chinese thoughts",
+    ),
+    alt="Two bands over 20 steps from a common start. With the language reward the share of Chinese words rises to 1; "
+    "without it the share falls towards 0.",
+)
+
+# %% [markdown]
+# What does it cost? Compare **Dev2** with its control, seed by seed: the same start, the same questions, one rule more.
+
+# %%
+for label, name in {"right, Chinese, greedy": "accuracy_zh", "right, Chinese, sampled": "sampled_accuracy_zh",
+                    "right, English, greedy": "accuracy_en"}.items():
+    differences = stages.difference("dev2", "dev2_control", name)
+    print(f"{label:24} Dev2 minus control: " + "  ".join(f"{100 * d:+.1f}" for d in differences) + "  points of 100")
+
+# %%
+stages.table({"right, zh": "accuracy_zh", "zh in zh": "language_zh", "right, en": "accuracy_en", "readable": "readable",
+              "right, zh, sampled": "sampled_accuracy_zh"}, ("dev1", "dev2_control", "dev2"))
+
+# %% [markdown]
+# DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948, section 2.3.2). The model answers in the language in which it is less sure, because people can read it.
+#
+# How strong must such a reward be? Let an answer thought in the problem's own language be right with chance $p_\text{own}$, another one with chance $p_\text{other}$, and let a share $s$ of the other's words be in the problem's language. With weight $w$ they earn, on average,
+#
+# $$p_\text{own} + w \qquad\text{and}\qquad p_\text{other} + w\,s$$
+#
+# Within a group the larger one has positive advantages and grows.
+#
+# ### Exercise: from which weight on?
+# ●●●○○ · 8 min · too small a weight changes nothing; too large a one pays for pretty wrong answers.
+#
+# Return the smallest $w \ge 0$ at which own thoughts earn at least as much. By hand: 0.5 against 0.875 with pure English thoughts ($s = 0$): $w = 0.375$. With mixed ones ($s = 0.5$) of chance 0.75: $w = 0.25 / 0.5 = 0.5$.
+
+# %% tags=["exercise"]
+def break_even(p_own, p_other, share_other):
+    ...  # your code
+
+break_even = check("11.break_even", break_even)
+
+# %%
+hints("11.break_even")
+
+# %%
+own, other = stages.scores("dev1", "skills.zh"), stages.scores("dev1", "skills.zh in en")
+for seed, p_own, p_other in zip(stages.seeds("dev1"), own, other):
+    print(f"seed {seed}, Dev1: Chinese {p_own:.3f}, English {p_other:.3f}: weight above {break_even(p_own, p_other, 0.0):.3f}")
+shares = [s / 100 for s in range(0, 96, 5)]
+show(
+    lines({f"{p_own:g} against {p_other:g}": (shares, [break_even(p_own, p_other, s) for s in shares])
+           for p_own, p_other in ((0.9, 1.0), (0.7, 1.0), (0.5, 1.0))},
+          "The purer the language asked for, the dearer the last words", "share of own words in the other thoughts",
+          "smallest weight"),
+    alt="Three curves of the smallest weight over the share of own words from 0 to 0.95. All rise slowly at first and "
+    "steeply near 1; the larger the gap in accuracy, the higher the curve.",
+)
+
+# %% [markdown]
+# The weight of 1, which R1 uses, leaves room. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
+
+# %% [markdown] tags=["beat"]
+# ## Stage 3: back to the base, with better texts
+#
+# Dev2 reasons well, in the right language. What else can it do?
+
+# %%
+others = general | {"forbidden refused": "refused_plain"}
+stages.table(others, ("base", "dev1", "dev2"))
+
+# %% [markdown]
+# Dev2 has the weights that forgot letters and questions in stage 1, and reinforcement on word problems gave it no reason to remember. Two ways lie open: go on from these weights, or keep only what Dev2 *knows* and write it down. R1 took the second. Dev2 is sampled, a rule keeps what is right, readable and in one language (**rejection sampling**), and these texts train **the base again**, together with everything else that a model should be able to do. Nothing is forgotten that is in the same training set. (The paper does not say why it took the base, and we did not run the other way.)
+#
+# Eight answers each to 24 training problems. How many pass?
+
+# %%
+from minimoe.rl import curation
+
+dev2 = minimoe.load(data_path("r1") / "dev2", dtype=torch.float32)
+both = WordProblems()
+groups = curation.sample(dev2, tokenizer, both, questions=24, answers=8, seed=5)
+checks = {
+    "right": lambda task, problem, text: task.is_correct(problem, text),
+    "readable": lambda task, problem, text: task.is_readable(problem, text),
+    "in one language": lambda task, problem, text: language_share(split_response(text)[0] or "", task.language(problem)) == 1,
+}
+texts = [(g.question.problem, answer.text) for g in groups for answer in g.answers]
+for name, passes in checks.items():
+    print(f"{name:16} {sum(passes(both, *pair) for pair in texts):3} of {len(texts)}")
+print(f"{'all three':16} {sum(all(passes(both, *pair) for passes in checks.values()) for pair in texts):3} of {len(texts)}")
+print(f"kept: {len(curation.verified(groups, 10**6))} texts, at most two a question, each once")
+
+# %% [markdown]
+# Compare Dev1: the English half of its thoughts would have failed at the third check. A fine-tuning set inherits the language of the model that wrote it, so stage 2 had to come first.
+#
+# The rest of the set is what people wrote: 800 documents, half of them letters (half of these with a flaw, for people are careless), the others questions, with a refusal wherever a secret code is asked for. R1's set had 626,933 samples of reasoning and 177,812 others, "600K" and "200K" in the paper.
+
+# %%
+stages.table(others, ("base", "dev2", "dev3"))
+
+# %% [markdown]
+# Now the question of issues 319 and 320 has its answer. In code, every stage is a function from folders to a folder (`minimoe/rl/recipe.py`), and the first argument is where its weights come from:
+#
+# ```python
+# "dev1": dev1(base, r1_zero, ...)   # weights of the base, texts of R1-Zero
+# "dev2": dev2(dev1, ...)            # weights of dev1
+# "dev3": dev3(base, dev2, ...)      # weights of the base, texts of dev2
+# "r1":   r1(dev3, ...)              # weights of dev3
+# ```
+#
+# **Yes.** R1's weights went from V3-Base through one fine-tuning, on about 800,000 samples, and one reinforcement. The cold start and the first reinforcement made a model that exists in R1 only through the texts it wrote. They were not superfluous: those texts are the 600,000. (Preprint of January 2025, section 2.3.3: "We fine-tune DeepSeek-V3-Base for two epochs using the above curated dataset of about 800k samples.")
+
+# %% [markdown] tags=["beat"]
+# ## Stage 4: a judge for what has no rule
+#
+# A letter has no right answer. But of two letters most people can say which is better. A **reward model** is trained on such pairs: it gives every answer a number $r$, so that the preferred one of a pair has the higher. The chance that a person prefers $a$ to $b$ is modelled after **Bradley and Terry**:
+#
+# $$P(a \succ b) = \sigma(r_a - r_b) \qquad\qquad \mathcal{L} = -\tfrac{1}{B} \sum \log \sigma(r_\text{preferred} - r_\text{rejected})$$
+#
+# ### Exercise: learn from pairs
+# ●●○○○ · 6 min · the loss of nearly every reward model in use.
+#
+# `preferred_B` and `rejected_B` are the scores of `B` pairs; return the mean loss. By hand: scores 1 and 0 give $-\log \sigma(1) = 0.313$; equal scores give $\log 2 = 0.693$. It should also survive a pair that is wrong by 200.
+
+# %% tags=["exercise"]
+def bradley_terry_loss(preferred_B, rejected_B):
+    ...  # your code
+
+bradley_terry_loss = check("11.bradley_terry_loss", bradley_terry_loss)
+
+# %%
+hints("11.bradley_terry_loss")
+
+# %% [markdown]
+# Train one: 300 pairs, 40 steps. The body is our base, its vocabulary head replaced by one row of weights. (The recipe takes Dev3 as the body, more pairs and more steps, and lets Dev3 write letters for the pairs, too.)
+
+# %%
+from minimoe.rl.general import FLAWS, Letters
+from minimoe.rl.preference import RewardModel, draw_pairs, pair_accuracy, train_reward_model
+
+letters = Letters()
+
+
+def person(rng, problem):
+    """A letter by one of the people who write our pairs: perfect, or with one of four flaws."""
+    return letters.think(problem) if rng.random() < 0.5 else letters.skip(problem, rng.choice(FLAWS))
+
+
+pairs = draw_pairs(letters, draw_problems(letters, 300, seed=0), person, seed=0)
+held_out = draw_pairs(letters, draw_problems(letters, 100, seed=0, held_out=True), person, seed=0)
+print("preferred", split_response(pairs[0].preferred)[1])
+print("rejected ", split_response(pairs[0].rejected)[1])
+judge = RewardModel(minimoe.load(data_path("r1") / "base", dtype=torch.float32))
+losses = train_reward_model(judge, tokenizer, pairs, steps=40)
+print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; held-out pairs in the right order: {pair_accuracy(judge, tokenizer, held_out):.2f}")
+
+# %% [markdown]
+# A good judge, by the usual measure. Now be the policy: you see nothing but its score, and may change one word at a time.
+#
+# ### Exercise: break the judge
+# ●●●○○ · 10 min · reinforcement does the same to a reward model, with gradients.
+#
+# From a list of `words` make every list with one word left out, and every list with one word said twice, side by side. Return the one with the highest `score(...)`, if that is above the score of `words`; else `words`.
+# By hand, with a judge that gives `Dear` 1 point, `Tom` -1 and `Best` 2, for each time: `Dear Tom Best` has 2. Without `Tom` it has 3, with `Best` twice 4. So `Dear Tom Best Best`.
+
+# %% tags=["exercise"]
+def best_edit(words, score):
+    ...  # your code
+
+best_edit = check("11.best_edit", best_edit)
+
+# %%
+hints("11.best_edit")
+
+# %% [markdown]
+# Begin at a *perfect* letter and climb. The rule behind the pairs (`Letters.quality`, from 0 to 1, which the judge has never seen) says what becomes of it.
+
+# %%
+from minimoe.rl.exploit import exploit
+from minimoe.training.reasoning import document, encode_document
+
+
+@torch.no_grad()
+def score(problem, words):
+    return judge([encode_document(tokenizer, document(problem, "<think></think>" + " ".join(words)))]).item()
+
+
+asked, ends = draw_problems(letters, 12, seed=5, held_out=True), []
+for problem in asked:
+    perfect = split_response(letters.think(problem))[1]
+    ends.append(exploit(perfect, lambda words: score(problem, words), edit=best_edit)[-1])
+worse = [letters.quality(problem, "<think></think>" + end) < 1 for problem, end in zip(asked, ends)]
+guess("11.fooled", "For how many of 12 perfect letters does the search find a worse one that the judge likes better?", sum(worse))
+
+# %%
+fooled = [(problem, end) for problem, end, is_worse in zip(asked, ends, worse) if is_worse]
+for problem, end in sorted(fooled, key=lambda pair: letters.quality(pair[0], "<think></think>" + pair[1]))[:4]:
+    print(f"quality {letters.quality(problem, '<think></think>' + end):.2f}   judge {score(problem, end.split(' ')):+.2f}, "
+          f"perfect letter {score(problem, split_response(letters.think(problem))[1].split(' ')):+.2f}   {end}")
+
+# %% [markdown]
+# No contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. No pair held a letter that says a word twice or lacks its verb, so nothing ever told it what these are worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
+#
+# So R1 keeps its reward models on a short leash. Its pairs are answers of a model like the policy, so that the judge knows the policy's own mistakes. Where a rule exists (mathematics, programs) there is a rule. The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
+#
+# Stage 4 as it was run: 16 steps with rules on word problems and requests, then 20 with letters and the judge as well.
+
+# %%
+judged = [entry["report"]["reward_model"]["held_out_pair_accuracy"] for entry in stages.results("r1")]
+print("held-out pairs that the judges ordered rightly:", "  ".join(f"{value:.2f}" for value in judged))
+stages.table({"letters won": "win_rate", "refused, plain": "refused_plain", "in known wrappers": "refused_wrapped",
+              "in new wrappers": "refused_jailbreak", "harmless refused": "refused_harmless",
+              "right, zh": "accuracy_zh", "zh in zh": "language_zh"}, ("dev3", "r1"))
+
+# %% [markdown]
+# A *wrapper* is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*). The fine-tuning set refused plain requests only; wrapped ones were left to this stage. Chapter 13 takes that refusal apart.
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# All reinforced stages of seed 11. It opens on an English prompt (the figure below has no font for Chinese). Try first: choose the first Chinese prompt and walk through `r1_zero`. At which step do English thoughts take over? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
+
+# %% tags=["play"]
+from minimoe_widgets import RolloutExplorer
+
+explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "dev2_control", "dev2", "r1")], stage="r1_zero")
+show(explorer)
+
+# %% [markdown]
+# The first word of a thought chooses the language; the rest follows. Nearly all of the colour is on that word, and the later ones hardly change.
+
+# %% [markdown]
+# ## Tiny and real
+#
+# What each stage changed, in the paper and here. The benchmarks have nothing in common but what they ask of a model, so compare signs.
+
+# %%
+ours = {"right, Chinese": "accuracy_zh", "Chinese in Chinese": "language_zh", "readable": "readable",
+        "letters won": "win_rate", "refused, wrapped": "refused_wrapped"}
+show(
+    stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
+                        {name: ours[name] for name in ("right, Chinese", "readable", "letters won", "refused, wrapped")},
+                        "Reasoning dips at Dev1; what people prefer comes last"),
+    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not "
+    "fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours: readable jumps at Dev1; letters fall there and rise at "
+    "Dev3 and R1; wrapped refusals come with R1.",
+)
+
+# %%
+stages.changes(ours)
+
+# %% [markdown]
+# What agrees: form comes with the cold start (IF-Eval and our *readable*), judged preference last (ArenaHard, our letters). Reasoning falls at Dev1 and is regained by reinforcement. What does not: DeepSeek's Dev1 already gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
+
+# %% tags=["tiny-vs-real"]
+from minimoe.rl.recipe import RECIPE
+
+paper, tens = "arXiv 2501.12948v2 and supplement", "thousands"
+compare_table([
+    ("cold start, documents", RECIPE.cold_start_documents, tens, paper),
+    ("reasoning RL, rules", f"accuracy, format, {RECIPE.language_weight:g} language", "accuracy, format, language", paper),
+    ("reasoning RL, clip", RECIPE.reasoning.objective.clip_high, 10, paper),
+    ("rejection sampling, kept", RECIPE.verified_documents, "600,000", paper),
+    ("general and safety documents", RECIPE.demonstrations, "200,000", paper),
+    ("preference pairs", RECIPE.pairs, "66,000", paper),
+    ("safety", "a rule", "a model of 106,000 judged prompts", paper),
+    ("last stage, steps", RECIPE.scenarios.steps + RECIPE.last_part.steps, "1,700", paper),
+    ("of them with the preference", RECIPE.last_part.steps, "the last 400", paper),
+    ("last stage, temperature", RECIPE.scenarios.temperature, 0.7, paper),
+], ours="minimoe r1", theirs="R1", title="The same recipe at two sizes")
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# What a stage costs, beside the base that it starts from:
+
+# %% tags=["when-it-pays"]
+hours = {"base": 2788, "R1-Zero": 101, "fine-tuning data": 5, "R1's stages": 41}
+seconds = {"base": stages.seconds("base"), "R1-Zero": stages.seconds("r1_zero"), "fine-tuning data": None,
+           "R1's stages": sum(map(stages.seconds, ("dev1", "dev2", "dev3", "r1")))}
+for name, theirs in hours.items():
+    mine = f"{seconds[name]:5.0f} CPU-s, {seconds[name] / seconds['base']:4.0%} of the base" if seconds[name] else "in the stages"
+    print(f"{name:17} {theirs:5,}K GPU-hours, {theirs / 2788:6.1%} of the base     ours {mine}")
+for stage in ("dev1", "dev2", "dev3", "r1"):
+    print(f"    {stages.NAMES[stage]:7} {stages.seconds(stage):4.0f} CPU-s")
+
+# %% [markdown]
+# At DeepSeek's size everything after the base cost a twentieth of it (147K of 2,788K hours), and most of that was R1-Zero. Ours cost more than the base: a base of 0.64 million parameters is cheap, and answers are sampled one token at a time at any size.
+#
+# It pays if people read the thoughts, if they ask in their own language, if they ask for things without a verifier. It does not pay if all you want is verified answers: R1-Zero beats R1 on CNMO (88.1 to 78.8) and on GPQA (75.8 to 71.5), for the price of one stage. And if you have R1's texts already, you need neither: chapter 12 fine-tunes a small model on them.
+#
+# Two questions that our runs leave open. What would Dev3 be without the first two stages, on texts written by people alone? And what if stage 3 had gone on from Dev2, with the same texts? Both are one changed argument in `recipe.py`.
+
+# %%
+receipt([
+    ("the paper's stage table", "five stages", f"source: {stages.SOURCE}"),
+    ("GPU-hours of R1-Zero, data, R1", "101K, 5K, 41K", "source: Nature 645, 633, supplement, table of costs"),
+    ("GPU-hours of the base", "2,788K", "source: arXiv 2412.19437 table 1"),
+    ("preference in the last 400 of 1,700 steps", "R1", "source: arXiv 2501.12948v2, training of the second RL stage"),
+    ("weights of the base again in stage 3", "V3-Base", "source: arXiv 2501.12948v1 section 2.3.3"),
+    ("our stage table", f"{len(stages.seeds())} seeds", "computed"),
+    ("what is said of our stages", "every seed", "asserted by tests/course/test_chapter_11.py"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. A thought about a Chinese problem is half English, and its answer is right. Which stage did it most likely come from, R1-Zero, Dev1's control or Dev2? What did it earn in each?
+#
+# <details><summary>Answer</summary>
+#
+# R1-Zero or early in the control: nothing there objects to it. It earns 1.1 in both (accuracy and format). In Dev2 it would earn 1.1 + 0.5 = 1.6, less than the 2.1 of a pure one, so it has a negative advantage in any group where most are pure.
+#
+# </details>
+#
+# 2. A colleague gives thoughts without any words the full language reward, "since they contain no wrong language". What will reinforcement find?
+#
+# <details><summary>Answer</summary>
+#
+# That an empty thought is the surest way to the language reward. A model with a lazy habit earns it at once, with every guess. Here such a thought earns 0, and one of the wrong answers in the exercise makes this mistake.
+#
+# </details>
+#
+# 3. Your reward model orders 96% of held-out pairs rightly. Is it safe to reinforce against it for 1,000 steps?
+#
+# <details><summary>Answer</summary>
+#
+# The 96% are about answers like those in the pairs. The policy is free to leave them, and will. Watch a measure that the judge does not see (people, or a rule for a part of it), stop early, or collect new pairs from the policy's own answers.
+#
+# </details>
+#
+# 4. Which of R1's weights were ever inside Dev2?
+#
+# <details><summary>Answer</summary>
+#
+# None. Dev3 starts from V3-Base. Dev2 reached R1 through 600,000 texts.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - Reward accuracy alone and the model thinks in the language in which it is surest. A reward for the share of the right language turns that within a few steps; it needs a weight above the difference in accuracy.
+# - R1's weights are V3-Base, fine-tuned once and reinforced once. Dev1 and Dev2 wrote the texts for it: first the form, then the skill and the language, then everything together from a base that had forgotten nothing.
+# - A reward model is right about answers like those it has seen. One word at a time is enough to leave them, so R1 trusts it for the last quarter of the last stage only.
+#
+# ## Sources
+# DeepSeek-R1, Nature 645, 633 (2025) and supplement; arXiv 2501.12948v1 (sections 2.3.1 to 2.3.4) and v2 (stage table, costs); DeepSeek-V3, arXiv 2412.19437; reward models: arXiv 2203.02155; Bradley and Terry, Biometrika 39, 324 (1952); deepseek-ai/DeepSeek-R1 issues 319, 320, 412 and 442.
+#
+# ## Next
+# Chapter 12 gives R1's texts to a smaller model, and asks whether showing beats trying.
