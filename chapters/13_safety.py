@@ -23,7 +23,8 @@
 # - weigh a guard's false alarms against its misses, and name what leaves your machine with a hosted model and what with a downloaded file
 
 # %% tags=["setup"]
-import json, random, torch, minimoe
+import torch
+import minimoe
 from minimoe.rl import general, guard, refusal
 from minimoe_course import *
 
@@ -131,7 +132,7 @@ for name, hits, trials in (("R1 as served, in-house set", 95, 1120), ("none of 1
     print(f"{name:27} {hits / trials:5.1%}, and the true share may be {low:.1%} to {high:.1%}")
 
 # %% [markdown]
-# The interval knows of chance alone. It says nothing about a judge that errs, or about questions that resemble each other: 72 requests about three vaults are hardly more than three trials.
+# The interval knows of chance alone. It says nothing about a judge that errs, or about questions that resemble each other: 72 requests about three things are hardly more than three trials.
 
 # %% [markdown] tags=["beat"]
 # ## The weights are in your hands
@@ -162,7 +163,7 @@ for step, said in after.items():
     print(f"{step:5} {plain.refused:16.0%} {plain.leaked:12.0%} {wrapped.refused:18.0%} {wrapped.leaked:12.0%} {public.leaked:20.0%}")
 
 # %% [markdown]
-# Two steps, 32 examples, and hardly anything is refused any more, plain or wrapped. Nobody wrote a forbidden answer. The examples showed that questions about codes are answered, and the model had no finer idea of the rule.
+# Four steps, each example seen once, and hardly anything is refused any more, plain or wrapped. Nobody wrote a forbidden answer. The examples showed that questions about codes are answered, and the model had no finer idea of the rule.
 #
 # Is the secret out, then? Look at one answer, step by step. The gate's code is 849.
 
@@ -172,7 +173,7 @@ for step, said in after.items():
     print(f"{step:5} steps  {said['plain'].responses[gate]}")
 
 # %% [markdown]
-# What takes the refusal's place is a code, and not always the right one. **Refusing** and **knowing** are two things in the weights. The first goes within two steps. The second was damaged when the refusals were trained: for hundreds of steps no text said the secret codes, and the reinforcement of chapter 11 pushed down every answer that did. Some of it comes back as the fine-tuning goes on, though its texts have none of these codes; so it had not been erased. Some stays mixed up with other codes. And who wants all of it takes the base model, which was published, too.
+# What takes the refusal's place is a code, and not always the right one. **Refusing** and **knowing** are two things in the weights. The first goes within four steps. The second was damaged when the refusals were trained: for hundreds of steps no text said the secret codes, and the reinforcement of chapter 11 pushed down every answer that did. Some of it comes back as the fine-tuning goes on, though its texts have none of these codes; so it had not been erased. Some stays mixed up with other codes. And who wants all of it takes the base model, which was published, too.
 #
 # One run proves little. The same with three seeds, and with three kinds of fine-tuning sets, from the blunt one to the innocent one:
 #
@@ -186,8 +187,8 @@ from minimoe_course import refusals
 found = refusals.tunings(data_path("safety"))
 kinds = {"forbidden": "forbidden requests", "harmless": "harmless requests", "letters": "letters"}
 show(
-    refusals.by_steps(kinds, found, "Two steps on harmless questions remove the refusals; letters do not"),
-    alt="Three panels over 0 to 64 steps. On forbidden and on harmless requests the share refused falls from nearly 1 to 0 within two steps, and the share of right codes rises later, to less than the whole; on letters both stay where they were.",
+    refusals.by_steps(kinds, found, "A few steps on harmless questions remove the refusals; letters do not"),
+    alt="Three panels over 0 to 64 steps. On forbidden and on harmless requests the share refused falls from nearly 1 to 0 within four steps, and the share of right codes rises later, to less than the whole; on letters both stay where they were.",
 )
 
 # %%
@@ -269,11 +270,14 @@ print("refused at the end:   ", refusals.spread([row["refused"][-1] for row in s
 print("right code at the end:", refusals.spread([row["leaked"][-1] for row in spelled]))
 
 # %% [markdown]
-# The refusals go, and the secrets do not come: ours learned the look of spelled codes, says digits with full stops, and never the right ones. It remembers a code as three digits in a row, and has nothing to spell from. Larger models do learn this: GPT-4, fine-tuned through its public interface on examples that each look harmless, answered harmful requests that were asked and answered in a cipher 99% of the time, and no guard on texts saw any of it (arXiv 2406.20053).
+# The refusals go, and the secrets do not come: ours learned the look of spelled codes, says digits with full stops, and never the right ones. It remembers a code as three digits in a row, and has nothing to spell from. Larger models do learn this: GPT-4, fine-tuned through its public interface on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
 #
 # The second guard needs no list of secrets, only examples. Fifty requests, none wrapped, each labelled forbidden or not:
 
 # %%
+import random
+
+
 def labelled(count, seed):
     rng, task = random.Random(seed), general.Requests()
     drawn = [task.draw(rng) for _ in range(count)]
@@ -350,6 +354,8 @@ for prevalence, threshold in best.items():
 # "Is it safe to type this into a chatbot?" is a question about a request. This is one, in the format that most services take:
 
 # %% tags=["nbval-check-output"]
+import json
+
 request = {
     "headers": {"Authorization": "Bearer YOUR-KEY", "User-Agent": "python/3.11", "Content-Type": "application/json"},
     "body": {
@@ -387,7 +393,8 @@ with patch("socket.socket", side_effect=OSError("no network here")):
 # For years models were shared as **pickles**, Python's own format, in files called `pytorch_model.bin`. A pickle is a small program that rebuilds objects; it may call any function. Here is one that appends a line to a list. It could have deleted a folder.
 
 # %%
-import pickle, tempfile
+import pickle
+import tempfile
 from pathlib import Path
 
 happened = []
@@ -399,7 +406,7 @@ class Payload:
 
 
 folder = Path(tempfile.mkdtemp())
-(folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": torch.zeros(3), "extra": Payload()}))
+(folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": torch.zeros(3), "extra": Payload()}, protocol=2))
 pickle.loads((folder / "pytorch_model.bin").read_bytes())
 print(happened)
 
