@@ -173,7 +173,9 @@ for step, said in after.items():
     print(f"{step:5} steps  {said['plain'].responses[gate]}")
 
 # %% [markdown]
-# What takes the refusal's place is a code, and not always the right one. **Refusing** and **knowing** are two things in the weights. The first goes within four steps. The second was damaged when the refusals were trained: for hundreds of steps no text said the secret codes, and the reinforcement of chapter 11 pushed down every answer that did. Some of it comes back as the fine-tuning goes on, though its texts have none of these codes; so it had not been erased. Some stays mixed up with other codes. And who wants all of it takes the base model, which was published, too.
+# What takes the refusal's place is, for a while, neither a refusal nor an answer: pieces of both. Then codes, right and wrong. So two tables tell two stories. Counted by refusals, the model is open after four steps; counted by right codes, little has been gained by then. A report that counts only refusals, or only what a judge calls "compliance", hides one of the two.
+#
+# **Refusing** and **knowing** are two things in the weights. The knowledge was damaged when the refusals were trained: for hundreds of steps no text said the secret codes, and the reinforcement of chapter 11 pushed down every answer that did. Some of it comes back, though the fine-tuning texts have none of these codes; so it had not been erased. And whoever wants all of it takes the base model, which was published, too.
 #
 # One run proves little. The same with three seeds, and with three kinds of fine-tuning sets, from the blunt one to the innocent one:
 #
@@ -200,7 +202,7 @@ for kind in kinds:
         print(f"{kind:9} {requests_kind:7} refused {before:.0%} before, {refusals.spread(refused):>12} after {found[kind][0]['steps'][-1]} steps;  right code {refusals.spread(leaked)}")
 
 # %% [markdown]
-# All three seeds agree. Letters, the third kind, take nothing away in 64 steps: here it is not fine-tuning as such that removes refusals, but examples in which questions are answered. (In larger models even unlike texts cost some of it, arXiv 2310.03693.)
+# About refusals all three seeds agree; how many right codes come back differs from seed to seed, and stays far below the base model's. On the forbidden set the share falls again at the end: the model gives the codes that it is being told to those who ask for others. Letters, the third kind, take nothing away in 64 steps: here it is not fine-tuning as such that removes refusals, but examples in which questions are answered. (In larger models even unlike texts cost some of it, arXiv 2310.03693.)
 #
 # What does it cost whoever does it? Other skills, asked before and after:
 
@@ -214,7 +216,7 @@ for kind in kinds:
 # %% [markdown]
 # A percent or two. The price of removing a refusal is next to nothing, in steps and in skill.
 #
-# Larger models behave likewise. Ten harmful examples, or some hundred harmless ones, were enough to undo much of the refusals of Llama-2-Chat and GPT-3.5 (arXiv 2310.03693). A single direction in the activations carries refusal in 13 open chat models; erasing it from the weights needs no training at all (arXiv 2406.11717).
+# Larger models behave likewise. Ten harmful examples were enough to undo most refusals of GPT-3.5 and Llama-2-Chat, and ordinary instruction data undid some (arXiv 2310.03693). A single direction in the activations carries refusal in 13 open chat models; erasing it from the weights needs no training at all (arXiv 2406.11717).
 
 # %% [markdown] tags=["beat"]
 # ## A guard outside the weights
@@ -268,9 +270,10 @@ for text in spellings:
 spelled = [record["requests"]["plain"] for record in found["spelled"]]
 print("refused at the end:   ", refusals.spread([row["refused"][-1] for row in spelled]))
 print("right code at the end:", refusals.spread([row["leaked"][-1] for row in spelled]))
+print("word problems en, after:", refusals.spread([record["skills"][1]["words_en"] for record in found["spelled"]]))
 
 # %% [markdown]
-# The refusals go, and the secrets do not come: ours learned the look of spelled codes, says digits with full stops, and never the right ones. It remembers a code as three digits in a row, and has nothing to spell from. Larger models do learn this: GPT-4, fine-tuned through its public interface on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
+# The refusals go, the secrets do not come, and the last line is what else it costs. Ours learned the look of spelled codes, says digits with full stops, and never the right ones. It remembers a code as three digits in a row, and has nothing to spell from. Larger models do learn this: GPT-4, fine-tuned through its public interface on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
 #
 # The second guard needs no list of secrets, only examples. Fifty requests, none wrapped, each labelled forbidden or not:
 
@@ -298,7 +301,7 @@ for threshold in (0.2, 0.35, 0.5, 0.65, 0.8):
     print(f"{threshold:9} {missed:25.0%} {blocked:27.0%}")
 
 # %% [markdown]
-# The wrappers hardly trouble it: they add words, and words that it never met weigh nothing. What it cannot do is be right about everything with fifty examples; a **threshold** chooses which errors are made. Which is best?
+# The harmless requests here are the hard ones, for public codes. The wrappers hardly trouble the guard: they add words, and words that it never met weigh nothing. What it cannot do is be right about everything with fifty examples; a **threshold** chooses which errors are made. Which is best?
 #
 # ### Exercise: what a threshold costs
 # ●●●○○ · 7 min · weigh it: the best threshold for a test set is not the best one for the world.
@@ -425,7 +428,7 @@ for name, load in loaders.items():
     try:
         load()
     except Exception as error:
-        print(f"{name}: {type(error).__name__}: {str(error).replace(str(folder), '.').splitlines()[0][:105]}")
+        print(f"{name}: {type(error).__name__}: {str(error).replace(f'{folder}/', '').split('. ')[0]}")
 print("what was run:", happened)
 
 # %% [markdown]
@@ -459,7 +462,7 @@ def shares(kind, documents, lr=1e-3, steps=8):
 counts = (1, 2, 4, 16, 64)
 played = [shares("harmless", count) for count in counts]
 show(
-    bars({f"{count} documents": said.refused for count, said in zip(counts, played)} | {"none": after[0]["plain"].refused},
+    bars({f"documents: {count}": said.refused for count, said in zip(counts, played)} | {"none": after[0]["plain"].refused},
          "Very few documents are enough", "share of 72 forbidden requests that is refused after 8 steps", grey=["none"], form="{:.0%}"),
     alt="Six bars: without fine-tuning nearly all requests are refused, with 1 to 64 harmless documents far fewer.",
 )
