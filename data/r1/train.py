@@ -1,12 +1,13 @@
 """R1-Zero and the four stages of R1: the shipped run, and the seeds that the table is made of.
 
     python data/r1/train.py                        # the seeds of the table, one after the other
-    python data/r1/train.py --seeds 11 --work DIR  # some of them, in folders that are kept
+    python data/r1/train.py --seeds 12 --work DIR  # some of them, in folders that are kept
     python data/r1/train.py --table                # from what is known: band.json and the table, printed
 
 A seed runs in DIR/seed (the same as `minimoe r1 --out DIR/seed --seed SEED`) and adds one line a stage to
-`results.jsonl`. The first seed's checkpoints and logs are copied into this folder. What `results.jsonl` holds already is
-kept, so a command that was stopped can be given again. The recipe was frozen before any of these seeds was run.
+`results.jsonl`; a seed that ends before its last stage adds a line to `failed.jsonl`. The checkpoints and logs of seed
+12 are copied into this folder. What `results.jsonl` holds already is kept, so a command that was stopped can be given
+again. The recipe was frozen before any of these seeds was run.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from minimoe.training.history import History
 from minimoe.training.loop import LOG_NAME
 
 HERE = Path(__file__).parent
-RESULTS, BANDS = HERE / "results.jsonl", HERE / "band.json"
-SEEDS = (11, 12, 13)
+RESULTS, BANDS, FAILED = HERE / "results.jsonl", HERE / "band.json", HERE / "failed.jsonl"
+SEEDS, SHIPPED = (11, 12, 13), 12
 CHECKPOINTS = ("base", "dev1", "dev2", "r1")  # chapter 11 starts from dev1
 LOGGED = {"r1_zero": "r1_zero", "dev2_control": "dev2_control", "dev2": "dev2", "r1/rules": "r1", "r1/preference": "r1"}
 WATCHED_ANSWERS = 6  # of each recorded group, the answers that are shipped
@@ -66,10 +67,15 @@ def run_seed(out: Path, seed: int) -> None:
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    if {(seed, stage) for stage in STAGES} <= done and seed != SEEDS[0]:
+    if {(seed, stage) for stage in STAGES} <= done and seed != SHIPPED:
         return
-    run_recipe(out, replace(RECIPE, seed=seed), on_stage=keep)
-    if seed == SEEDS[0]:
+    try:
+        run_recipe(out, replace(RECIPE, seed=seed), on_stage=keep)
+    except ValueError as error:  # a base that lacks a skill, say: shown, and the next seed goes on
+        with FAILED.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"seed": seed, "error": str(error)}) + "\n")
+        return
+    if seed == SHIPPED:
         ship(out)
 
 
