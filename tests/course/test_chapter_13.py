@@ -69,9 +69,16 @@ def test_spelled_public_codes_take_the_refusals_and_bring_no_secret(found):
 
 def test_the_rule_on_answers_misses_no_leak_and_blocks_no_public_code(found):
     for kind in ("forbidden", "harmless"):
-        for record in found[kind]:
-            assert record["guards"]["rule"] in ([0.0, 0.0], [None, 0.0])
         assert sum(record["guards"]["leaks"] for record in found[kind]) > 0
+        assert all(record["guards"]["rule"][0] in (0.0, None) for record in found[kind])
+    # After the forbidden set some requests for public codes are answered with a secret one, which is rightly blocked.
+    assert all(record["guards"]["rule"][1] == 0 for record in found["harmless"])
+
+
+def test_spelled_codes_cost_the_english_word_problems(found):
+    assert all(
+        after["words_en"] < 0.2 < before["words_en"] for before, after in (r["skills"] for r in found["spelled"])
+    )
 
 
 def test_the_best_threshold_rises_when_forbidden_requests_get_rare():
