@@ -33,7 +33,7 @@ setup(seed=0)
 # %% [markdown] tags=["question"]
 # ## A loss that starts at 0
 #
-# DeepSeek-R1-Zero was trained for 10,400 steps, and its share of right answers on a mathematics olympiad rose from 15.6% to 77.9% (Nature 645, 633). People who train with the same loss meet a strange log: the loss is 0.0000 in the first step, and from there it *rises*. "Why does the loss start at 0 and then increase?" is among the most asked questions about it (huggingface/open-r1 issue 239, huggingface/trl issue 2703).
+# DeepSeek-R1-Zero was trained for 10,400 steps, and its share of right answers in a mathematics competition for schools (AIME 2024) rose from 15.6% to 77.9% (Nature 645, 633). People who train with the same loss meet a strange log: the loss is 0.0000 in the first step, and from there it *rises*. "Why does the loss start at 0 and then increase?" ask the users of two such programs (huggingface/open-r1 issue 239, huggingface/trl issue 2703).
 #
 # What is being made small here, if it starts at 0 and grows while the model gets better?
 
@@ -56,9 +56,9 @@ for a, r in zip(group.answers, rewards_O):
     print(f"reward {r:.0f}  {len(a.tokens):2} tokens  log-probability {sum(a.logprobs):5.2f}  {a.text}")
 
 # %% [markdown]
-# Three wrong, one right: reward 1 for right, 0 for wrong. A program gave the rewards, by working the chain out; that is all the teaching there is. (The number of tokens includes the end mark.)
+# Three wrong, one right: reward 1 for right, 0 for wrong. A program gave the rewards, by working the chain out; that is all the teaching there is. (A token is one character or one mark, such as `<think>`; the number includes the end mark.)
 #
-# In this course the model is now called a **policy**, $\pi_\theta$: it gives each answer $o$ to a question $q$ a probability. That of a whole answer is the product over its tokens, so $\log \pi_\theta(o \mid q) = \sum_t \log \pi_\theta(o_t \mid q, o_{<t})$, the number printed above.
+# From here on the model is a **policy**, $\pi_\theta$: it gives each answer $o$ to a question $q$ a probability. That of a whole answer is the product over its tokens, so $\log \pi_\theta(o \mid q) = \sum_t \log \pi_\theta(o_t \mid q, o_{<t})$, the number printed above. Answers drawn from the policy are a **rollout**.
 #
 # No token of the right answer is marked as the good one, and no wrong answer is corrected. How can four numbers become a gradient for half a million weights?
 
@@ -102,7 +102,7 @@ def report(name, weights_O):
 report("reward", rewards_O)
 
 # %% [markdown]
-# The right answer, the last, is likelier; the others are less so, although their weight is 0: probabilities add up to 1, and what one gains the others lose.
+# The right answer, the last, is likelier; the others are less so, although their weight is 0: probabilities add up to 1, and what one gains all others together lose.
 #
 # Now somebody hands out 9 more to everybody: 10 for a right answer, 9 for a wrong one. Which answer is better has not changed. What does the same step do to the three wrong answers?
 
@@ -119,9 +119,9 @@ guess(
 report("reward + 9", rewards_O + 9)
 
 # %% [markdown]
-# Every answer that was drawn is pushed up, and the second, wrong, as hard as the right one. The other digits, those that were not drawn this time, pay for it.
+# Every answer that was drawn is pushed up, and the second, wrong, as hard as the right one. The answers that were not drawn this time pay for it.
 #
-# Is the formula wrong, then? No. On *average over many draws* the 9 does nothing, because $\sum_o \pi(o) \nabla \log \pi(o) = \nabla \sum_o \pi(o) = \nabla 1 = 0$: each answer is pushed up as often as it is drawn, and that cancels. With four answers it does not. The constant adds no signal and much noise.
+# Is the formula wrong, then? No. On *average over many draws* the 9 does nothing, because $\sum_o \pi(o) \nabla \log \pi(o) = \nabla \sum_o \pi(o) = \nabla 1 = 0$: a likely answer is pushed up often, a rare one seldom, every push lowers all the others, and on average these cancel. With four answers they do not. The constant adds no signal and much noise.
 #
 # ### Exercise: the reward
 # ●○○○○ · 5 min · the mistake that makes every reward of a run zero without an error message.
@@ -150,7 +150,7 @@ print("without what the template wrote:", reward("", "9+8=7</think>7", "7"))
 #
 # If a constant may be added, the best one may be subtracted. Subtract what is to be expected of this question, and only the difference pushes: better than expected goes up, worse goes down. What is subtracted is the **baseline**, what remains the **advantage**.
 #
-# PPO learns a second network, the **critic**, that predicts the expected reward. GRPO (arXiv 2402.03300) has $O$ answers to the same question anyway, and takes their mean:
+# PPO (Proximal Policy Optimization, arXiv 1707.06347) learns a second network, the **critic**, that predicts at every token which reward is to be expected. GRPO (Group Relative Policy Optimization, arXiv 2402.03300) has $O$ answers to the same question anyway, and takes their mean:
 #
 # $$A_i = R_i - \frac{1}{O} \sum_{j=1}^{O} R_j$$
 
@@ -159,7 +159,7 @@ report("reward - mean", rewards_O - rewards_O.mean())
 report("reward + 9 - mean", rewards_O + 9 - (rewards_O + 9).mean())
 
 # %% [markdown]
-# All wrong answers go down, and the 9 is gone. How much noise does that save? We draw 96 answers and compute the gradient of each one's log-probability. From their dot products follows, for thousands of imagined groups, how far a group's gradient is from the average one. **Relative noise** is the variance of the gradient divided by the squared length of its mean: at 1 the noise is as long as the signal. (The mean of the 96 gradients, zero but for chance, is subtracted first, so that the pool plays the policy.)
+# All wrong answers go down, and the 9 is gone. (The mean contains $R_i$ itself. On average that makes the gradient shorter, by the factor $1 - 1/O$, and does not turn it.) How much noise does that save? We draw 96 answers and compute the gradient of each one's log-probability. From their dot products follows, for thousands of imagined groups, how far a group's gradient is from the average one. **Relative noise** is the variance of the gradient divided by the squared length of its mean: at 1 the noise is as long as the signal. (The mean of the 96 gradients, zero but for chance, is subtracted first, so that the pool plays the policy.)
 
 # %%
 from minimoe_course.answer_gradients import gram, relative_noise
@@ -201,9 +201,9 @@ for way, value in at_16.items():
     print(f"{way:22} relative noise with 16 answers {value:7.2f}, {times:6.1f} times that of the group's mean")
 
 # %% [markdown]
-# The noise falls in proportion to the number of answers, so the last column can be read as a price: how many times as many answers are needed for the same gradient. Nobody pays the first line's price, because nobody pays 9 for a wrong answer. But rewards are often all positive, and then some of it is paid.
+# Twice as many answers halve the noise (small groups with their own mean gain more), so the last column can be read as a price: how many times as many answers are needed for the same gradient. Nobody pays the first line's price, because nobody pays 9 for a wrong answer. But rewards are often all positive, and then some of it is paid.
 #
-# The grey line is what a *perfect* critic would give. With 2 answers the group's mean is worse: in most groups both rewards are equal, all advantages are zero, and the draw is wasted. From 16 on the two lines can hardly be told apart. We return to that at the end.
+# The grey line is what a *perfect* critic would give. With 2 answers the group's mean is worse than that, and worse than no baseline at all for rewards of 0 and 1: in most groups both rewards are equal, all advantages are zero, and the draw is wasted. From 16 on the two lines can hardly be told apart. We return to that at the end.
 #
 # ### The division
 #
@@ -211,7 +211,9 @@ for way, value in at_16.items():
 #
 # $$A_i = \frac{R_i - \mathrm{mean}(R)}{\mathrm{std}(R) + 10^{-4}}$$
 #
-# What for? If a share $p$ of the answers is right, rewards of 0 and 1 have a standard deviation of $\sqrt{p(1-p)}$. Here is the advantage of a right answer, and the mean of $|A|$ over the group, which is how hard the question pushes in all:
+# (Neither the $10^{-4}$ nor a division by $O - 1$ in the deviation is in the paper; both are TRL's, and ours.)
+#
+# What for? If a share $p$ of the answers is right, rewards of 0 and 1 have a standard deviation of $\sqrt{p(1-p)}$, and 3% more where 16 answers are divided by 15, as below. Here is the advantage of a right answer, and the mean of $|A|$ over the group, which is how hard the question pushes in all:
 
 # %% tags=["nbval-check-output"]
 print("right of 16   A of a right answer   mean |A|, undivided   divided")
@@ -256,7 +258,7 @@ for name, advantages_PO in wrong.items():
     print(f"{name:30}", [[round(a, 2) for a in row] for row in advantages_PO.tolist()])
 
 # %% [markdown]
-# **Mistake 2** rewards all that was right and punishes all that was wrong, whatever the question: the hopeless third question pushes its four answers down, where there is nothing to prefer. (The library can divide by the deviation of the batch alone, `scale="batch"`, as TRL can; the mean stays the group's.) **Mistake 3** is 0 / 0: one such group, and the whole model is NaN after the step. **Mistake 4** multiplies everything by one number, $\sqrt{O/(O-1)}$: 15% with four answers, 3% with 16. It is a slightly larger learning rate, and you would never notice but in a comparison with other code. **Mistake 5** learns nothing at all: an answer alone is its own average. The library refuses it:
+# **Mistake 2** rewards all that was right and punishes all that was wrong, whatever the question: the hopeless third question pushes its four answers down, where there is nothing to prefer. (The library can divide by the deviation of the batch alone, `scale="batch"`, as TRL can; the mean stays the group's.) **Mistake 3** is 0 / 0: one such group, and the whole model is NaN after the step. **Mistake 4** multiplies everything by one number, $\sqrt{O/(O-1)}$: 15% with four answers, 3% with 16. With plain gradient descent that is a slightly larger learning rate, and AdamW divides a common factor out again: you would never notice but in a comparison with other code. **Mistake 5** learns nothing at all: an answer alone is its own average. The library refuses it:
 
 # %% tags=["nbval-check-output"]
 try:
@@ -271,7 +273,7 @@ except ValueError as error:
 #
 # $$L = -\frac{1}{O} \sum_i \frac{1}{|o_i|} \sum_t r_{i,t}\, A_i \;+\; \beta\, \mathrm{KL} \qquad r_{i,t} = \frac{\pi_\theta(o_{i,t})}{\pi_{\text{old}}(o_{i,t})}$$
 #
-# $\pi_{\text{old}}$ is the policy that sampled the answers. The **ratio** $r$ is the next section's business: here every rollout is used for one step, so $\pi_\theta = \pi_{\text{old}}$ and $r = 1$. Its *gradient* is not 0 but $\nabla \log \pi$, and that is REINFORCE with a baseline. The KL term, with $\beta = 0.001$, measures how far the policy has gone from where it started.
+# The reward is that of the exercise, 1 for being right and 0.1 for the form; $|o_i|$ is the number of tokens of answer $i$, and $L$ is averaged over the questions. $\pi_{\text{old}}$ is the policy that sampled the answers. The **ratio** $r$ is the next section's business: here every rollout is used for one step, so $\pi_\theta = \pi_{\text{old}}$ and $r = 1$. Its *gradient* is not 0 but $\nabla \log \pi$, and that is REINFORCE with a baseline, but for the divisions by the deviation and by $|o_i|$. The KL term (Kullback-Leibler divergence, whose formula comes with the leash below), with $\beta = 0.001$, measures how far the policy has gone from where it started.
 
 # %%
 from IPython.display import clear_output
@@ -314,9 +316,9 @@ show(
 )
 
 # %% [markdown]
-# There is the strange log, and it has no secret left. With $r = 1$ the first part of the loss is minus the mean of the advantages, and each group's advantages add up to 0. What is left is $\beta\,\mathrm{KL}$, which is 0 at the start and grows as the policy moves away. (The two columns differ a little: the loss averages the KL within each response first, the other column over all tokens.) The number that you see is the price of having moved; the part that teaches has the value 0 and a gradient that is not.
+# There is the strange log, and it has no secret left. With $r = 1$ the first part of the loss is minus the mean of the advantages, and each group's advantages add up to 0. What is left is $\beta\,\mathrm{KL}$, which is 0 at the start and grows as the policy moves away. (At step 6 the loss is two and a half times the other column. It averages the KL within each response first, where the one token that has moved may be one of 4; the other column averages over all tokens, most of which are in long answers and have not moved.) The number that you see is the price of having moved; the part that teaches has the value 0 and a gradient that is not.
 #
-# **Mistake 6: reading the loss.** Nothing about this run can be told from it. Watch the reward, the held-out accuracy, the length of the answers, how many groups have unequal rewards, and the KL.
+# **Mistake 6: reading the loss.** Beyond the KL nothing about this run can be told from it. Watch the reward, the held-out accuracy, the length of the answers, how many groups have unequal rewards, and the KL.
 #
 # Does it always start at 0? That depends on the average. The four answers from the beginning, at ratio 1:
 
@@ -337,7 +339,7 @@ for average in ("response", "token", "constant"):
 # %% [markdown] tags=["beat"]
 # ## One rollout, several steps
 #
-# Sampling is the dear part: R1-Zero sampled 8,192 answers at a time and made 16 steps from them, 512 answers each. After the first step the policy is no longer the one that sampled. The ratio corrects for that: an answer that has become twice as likely since would be drawn twice as often now, so it counts twice. This is **importance sampling**, and $r = \pi_\theta / \pi_{\text{old}}$ is its weight.
+# Sampling is the dear part: R1-Zero sampled 8,192 answers at a time and made 16 steps from them, 512 answers each. After the first step the policy is no longer the one that sampled. The ratio corrects for that: an answer that has become twice as likely since would be drawn twice as often now, so it counts twice. This is **importance sampling**, and $\pi_\theta / \pi_{\text{old}}$ is its weight. For a whole answer that is the product of the ratios of its tokens; PPO and GRPO give each token its own ratio $r$ instead, an approximation that holds while all are near 1.
 #
 # Where do ratios move? The run above recorded the answers to our question after its last step, and what the model at the *start* thought of the same tokens. (So this is the ratio of six steps together; those of one step are smaller.) The tokens of the first worked-out answer that moved by more than a tenth:
 
@@ -351,11 +353,11 @@ for place, (piece, p, q) in enumerate(zip(thinking["pieces"], now, start)):
         print(f"token {place + 1} of {len(now)}, {piece!r}: from {q:.2f} to {p:.2f}, ratio {p / q:.2f}")
 
 # %% [markdown]
-# Of its 29 tokens hardly any has moved but the first digit after `<think>`, where the model decides to think instead of closing the thought at once. The others were nearly certain before. Six steps have multiplied the probability of that one token several times over. Hold on to that picture: *what is learned sits in a few tokens that were unlikely*.
+# Of its 29 tokens only one has moved by more than a tenth: the first digit after `<think>`, where the model decides to think instead of closing the thought at once. The others were nearly certain before. Six steps have more than tripled the probability of that one token. Hold on to that picture: *what is learned sits in a few tokens that were unlikely*.
 #
 # ### The clip
 #
-# Ratios that run away are dangerous: a single answer with $r = 20$ counts for twenty, and what it says was measured on a policy that is gone. PPO (arXiv 1707.06347) takes, token by token, the smaller of two values:
+# Ratios that run away are dangerous: a single answer with $r = 20$ counts for twenty, and what it says was measured on a policy that is gone. PPO takes, token by token, the smaller of two values:
 #
 # $$\min\big(r A,\; \mathrm{clip}(r,\, 1 - \varepsilon,\, 1 + \varepsilon)\, A\big)$$
 #
@@ -364,7 +366,7 @@ for place, (piece, p, q) in enumerate(zip(thinking["pieces"], now, start)):
 # ### Exercise: the clipped loss
 # ●●●○○ · 12 min · the loss of GRPO, KL aside, in five lines.
 #
-# With the ratio $r_{i,t} = \exp(\log \pi - \log \pi_{\text{old}})$, give $-\frac{1}{B} \sum_i \frac{1}{|o_i|} \sum_t \min(r_{i,t} A_i,\, \mathrm{clip}(r_{i,t}, 1-\varepsilon, 1+\varepsilon)\, A_i)$: a scalar tensor. `mask_BT` is True on the tokens of the responses, whose numbers are the $|o_i|$; `clip` is $\varepsilon$.
+# With the ratio $r_{i,t} = \exp(\log \pi - \log \pi_{\text{old}})$, give $-\frac{1}{B} \sum_i \frac{1}{|o_i|} \sum_t \min(r_{i,t} A_i,\, \mathrm{clip}(r_{i,t}, 1-\varepsilon, 1+\varepsilon)\, A_i)$: a scalar tensor. There are $B$ responses. `mask_BT` is True on their tokens and False on padding, so $|o_i|$ is the number of True in row $i$; `clip` is $\varepsilon$.
 # By hand, two responses, $\varepsilon = 0.2$. The first, $A = 1$, has two tokens with ratios 1.5 and 1: $(1.2 + 1)/2 = 1.1$. The second, $A = -1$, one token with ratio 0.5: $\min(-0.5, -0.8) = -0.8$. The loss is $-(1.1 - 0.8)/2 = -0.15$.
 
 # %% tags=["exercise"]
@@ -422,14 +424,14 @@ table = [
 print(Table(["", "ratio of a", "A", *(f"r = {place:g}" for place in places)], table))
 
 # %% [markdown]
-# From left to right:
+# From left to right, the upper row first:
 #
 # - **GRPO**, as PPO: silence beyond 1.2 for good tokens and below 0.8 for bad ones. (DeepSeekMath does not print its $\varepsilon$; 0.2 is PPO's.)
 # - **DAPO** (arXiv 2503.14476): the upper bound is wider, 1.28. An unlikely token of probability 0.01 may rise to 0.012 before GRPO falls silent, one of 0.9 may rise as far as it can: the clip holds down exactly what is rare.
 # - **R1** (arXiv 2501.12948, version 2, the first RL stage): a clip of **10**, so no lower bound, and an upper one at 11. DeepSeek's reason: a smaller value truncates the gradients of a large number of tokens and costs performance, a larger one may make training unstable. Think of the token that carries the decision: it has to grow by a factor of 3, and from any one rollout 0.2 lets it grow by 1.2. (The formula printed in R1's paper has one ratio a *response* and no $1/|o|$; DeepSeekMath's and V3.2's have one a token, as here.)
-# - **V3.2** (arXiv 2512.02556): a clip, and a response with $A < 0$ is dropped whole if it has, on average over its tokens, become too unlikely. Neither number is published; ours are 0.2 and 0.1 nats a token, so a one-token response falls silent below $e^{-0.1} = 0.905$. Its KL term is multiplied by the ratio, which makes its gradient unbiased.
+# - **V3.2** (arXiv 2512.02556): a clip, and a response with $A < 0$ is dropped whole if it has, on average over its tokens, become too unlikely since it was sampled. Neither number is published; ours are 0.2 and 0.1 nats a token, so a one-token response falls silent below $e^{-0.1} = 0.905$. Its KL term is multiplied by the ratio, which makes its gradient unbiased.
 # - **CISPO** (arXiv 2506.13585): the ratio is cut (here at 5), the gradient never. A bad token with a large ratio cannot push without bound.
-# - **GSPO** (arXiv 2507.18071): the reward belongs to the response, so the ratio does too. It is the geometric mean over the tokens, and its bounds are 0.0003 and 0.0004.
+# - **GSPO** (arXiv 2507.18071): the reward belongs to the response, so the ratio does too. It is the geometric mean over the tokens, and its bounds are $1 - 0.0003$ and $1 + 0.0004$.
 #
 # Why so narrow? In a mean over 29 tokens, one that has grown by a factor of 3 nearly disappears:
 
@@ -438,6 +440,8 @@ for tokens in (29, 1000):
     print(f"one token of {tokens} has ratio 3: the response's ratio is {3 ** (1 / tokens):.4f}")
 
 # %% [markdown]
+# Both are still far outside: with $A > 0$ either response would fall silent as a whole.
+#
 # ### What does the clip do here?
 #
 # We draw one rollout of 128 answers and learn from it six times, with R1's clip of 10 and with 0.2. "Clipped" is the share of tokens that have lost their gradient.
@@ -456,7 +460,7 @@ for clip in (10.0, 0.2):
     print("  KL before each: ", "  ".join(f"{seen['kl']:5.3f}" for seen in found_S))
 
 # %% [markdown]
-# In the first update all ratios are 1, and no clip acts. R1's acts in none of the six: on this model it is no clip at all. With 0.2 a tenth of all tokens falls silent from the third update on, the policy stays near where it was, and most of the accuracy is not gained.
+# In the first update all ratios are 1, and no clip acts. R1's acts in none of the six: here it is no clip at all. With 0.2 a tenth of all tokens falls silent from the third update on, the policy stays near where it was, and of the other's gain in accuracy, from 20% to 81%, it makes a third. (One run each; the last section has three seeds.)
 #
 # To stay near is what the clip promises. The KL says what the freedom costs: with the wide clip the policy ends several times as far from its start, measured on the drawn answers, more and more of which it would no longer give. That this goes well is owed to the task, which has one skill to be found.
 #
@@ -471,6 +475,8 @@ for temperature in (1.0, 0.7):
     print(f"{outside:.0%} of the tokens outside 0.8 to 1.2")
 
 # %% [markdown] tags=["beat"]
+# At 0.7, 2 of the 39 tokens (5%) stand outside 0.8 to 1.2 before anything has been learned, one of them at 0.17.
+#
 # ## Long answers, short answers, and a leash
 #
 # A response has one advantage and many tokens. How are they averaged? Three answers are in print, and you have met two:
@@ -508,7 +514,7 @@ for average in ("response", "token", "constant"):
 # %% [markdown]
 # By response, each answer weighs what its advantage says, and its tokens share that. A wrong answer of 29 tokens would be punished 7 times less a token than one of 4: *if you must be wrong, be wrong at length*. Dr.GRPO (arXiv 2503.20783) traces the growth of wrong answers in such training to this. By token or by constant a token weighs the same wherever it stands, and now the one long answer weighs more than all others together.
 #
-# Which is right? The derivation at the top has no division by the length: $\log \pi$ of an answer is a *sum* over its tokens. That is the constant, up to a factor. The other two are further choices, each with its reason.
+# Which is right? The derivation at the top has no division by the length: $\log \pi$ of an answer is a *sum* over its tokens. That is the constant, up to a factor. So is the average by token within one batch: the last two rows above differ by the factor 4.9. Only from batch to batch does it change, with the lengths. The mean by response is another objective; its reason is that no answer counts for more by being long.
 #
 # ### The leash
 #
@@ -520,7 +526,7 @@ for average in ("response", "token", "constant"):
 #
 # ## Every term switched off once
 #
-# Short runs from the same model, with three seeds each; the runs of the last two rows take a minute each, and have one seed and two. A seed fixes questions and sampling. `python data/terms/study.py` makes them again, in some 13 CPU-minutes.
+# Short runs from the same model, with three seeds each; the runs of the last two rows take a minute each, and have one seed and two. A seed fixes questions and sampling. The held-out problems are 256 now, of which the model answers 26% before (of the 64 above, 20%). `python data/terms/study.py` makes the runs again, all but the second seed of the last row, in some 12 CPU-minutes.
 
 # %%
 import json
@@ -553,13 +559,13 @@ Table(
 )
 
 # %% [markdown]
-# **The deviation, the KL term, the average, the size of the group:** no difference. All end at 98% or above, as the reference does. That is no proof that they do nothing; it says that this task is done before they matter. Their defenders' evidence comes from runs of thousands of steps.
+# **The deviation, the KL term, the average, the size of the group:** no difference. All round to 100%, as the reference does. That is no proof that they do nothing; it says that this task is done before they matter. The papers' evidence comes from much longer runs.
 #
-# **The baseline.** With the rewards as they are (0, 0.1, 1 and 1.1, for the form is paid) nothing is learned in any seed, and the answers become *shorter*. Every drawn answer is pushed up, more or less; most are short; and in the mean over a response's tokens, each token of a short answer is pushed 7 times harder than one of a long answer. With 1 added to all rewards it is the same. With 1 *subtracted* it learns like the reference: a constant of about the right size is a baseline, too.
+# **The baseline.** With the rewards as they are (0, 0.1, 1 and 1.1, for the form is paid) nothing is learned in any seed, and the answers become *shorter*. A constant in the rewards should cancel on average, as at the top. But the sum that cancelled there has no division by the length. In the mean over a response's tokens, each token of a short answer is pushed 7 times harder than one of a long answer, most answers are short, and so being short is paid. With 1 added to all rewards it is the same. With 1 *subtracted* it learns like the reference: the wrong answers are pushed down, and the tokens of short ones hardest.
 #
-# Now the row "all rewards + 1, per token". Same missing baseline, and the model learns. Has the average repaired it? No: now it is the *long* answers that are pushed up hardest, right or wrong, since they have more tokens, and on this task long answers happen to be right. A reward that hardly says anything was enough to bring out a skill that was there. Remember it when you read that some reward "works" (arXiv 2506.10947 found the same in a large model with random rewards); chapter 10 provokes it.
+# Now the row "all rewards + 1, per token". Same missing baseline, and the model learns. No answer is divided by its own length there, so the added 1 cancels on average, as at the top, and costs only noise, which 256 answers a step see through: what remains is that right answers get 1 more. With the mean by response a baseline takes away the pay for being short; with the average by token it saves noise.
 #
-# **The clip.** On one rollout, used sixteen times, R1's clip of 10 goes nearly all the way, and 0.2 stands still. With four rollouts, each used eight times, both arrive, and 0.2 is a little ahead of no clip at all; but that is one seed against two. A small clip needs fresh rollouts to get anywhere; without one, the answers that it learns from are less and less its own.
+# **The clip.** On one rollout, used sixteen times, R1's clip of 10 goes nearly all the way, and 0.2 ends between 30% and 48%. (The 10 or 11 tokens of these rows are those of the only rollout, drawn before the first update.) With four rollouts, each used eight times, both arrive, and 0.2 is a little ahead of no clip at all; but that is one seed against two. A small clip needs fresh rollouts to get anywhere; a policy without a clip learns from answers that are less and less its own.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -578,7 +584,7 @@ show(explorer)
 # %% [markdown]
 # After `<think>` comes either a digit or `</think>`, and that is where nearly all of the colour is. The remaining tokens of a worked-out chain were certain before and are certain now: their gradient is close to zero, whatever the advantage.
 #
-# A lucky guess is paid like a real solution. GRPO cannot tell them apart; nor can a thought with one slip be blamed for the slip alone, for all its tokens get the same advantage. What saves it are numbers: a guess is rarely right, a thought nearly always.
+# A lucky guess is paid like a real solution. GRPO cannot tell them apart; nor can a thought with one slip be blamed for the slip alone, for all its tokens get the same advantage. What saves it are numbers. This question is a lucky one for guesses, of which 3 of 6 are right in the figure; over 48 held-out questions fewer than one guess in five is right, and more than four thoughts in five.
 
 # %% [markdown]
 # ## Tiny and real
@@ -631,7 +637,7 @@ for size, mine, perfect in zip(sizes[:5], found["minus the group's mean"], found
     print(f"{size:2} answers: {more:4.0%} more noise than with a perfect critic, c = {more * (size - 1):.1f}")
 
 # %% [markdown]
-# With 16 answers the best critic imaginable would save a tenth of them, and no real one is perfect.
+# With 16 answers a critic that knew the true mean would save a tenth of them, and no real one knows it. (One that also judged every token could save more.)
 #
 # **It costs dead groups.** If a share $p$ of the answers is right, all $O$ are alike with probability $p^O + (1-p)^O$, and the group teaches nothing:
 
@@ -642,7 +648,7 @@ for size in (2, 4, 16, 64):
     print(f"{size:2} answers   {shares}")
 
 # %% [markdown]
-# For the same number of answers one may ask many questions a few times or few questions many times. On our task, where $p$ starts at a quarter, that made no difference: 128 questions with 2 answers ended where 16 with 16 did (the table of switched-off terms). Hard questions need large groups: at $p = 0.01$ even 16 answers are alike in 85% of all groups.
+# For the same number of answers one may ask many questions a few times or few questions many times. On our task, where $p$ starts at a quarter, that made no difference: 128 questions with 2 answers ended where 16 with 16 did (the table of switched-off terms). Nor does it for hard questions, as far as groups that teach are counted: at $p = 0.01$ even 16 answers are alike in 85% of all groups, and 256 answers give 2.5 mixed pairs on average or 2.4 mixed groups of 16.
 #
 # So a group pays when answers are cheap to repeat and only the end is judged: mathematics, programs. A critic earns its place where an episode is long and cannot be repeated from the same start, or where blame must fall on single tokens, which no group mean can do.
 
@@ -686,8 +692,8 @@ receipt([
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - Reward times $\nabla \log \pi$, averaged over the policy's own answers, is the gradient of the average reward. A baseline takes the noise out of it; GRPO's is the mean of a group of answers to the same question.
-# - With one update a rollout the loss is $\beta\,\mathrm{KL}$: it starts at 0 and rises, and says nothing. Watch reward, held-out accuracy, length, mixed groups and KL.
+# - Reward times $\nabla \log \pi$, averaged over the policy's own answers, is the gradient of the average reward. A baseline takes noise out of it; GRPO's is the mean of a group of answers to the same question.
+# - With one update a rollout and the mean by response the loss is $\beta\,\mathrm{KL}$: it starts at 0 and rises, and beyond the KL says nothing. Watch reward, held-out accuracy, length, mixed groups and KL.
 # - The clip acts from the second update on, and first on the few unlikely tokens that carry the decision. R1 opened it to 10; the descendants differ in what they still tell such a token, and in how they average over tokens.
 #
 # ## Sources
