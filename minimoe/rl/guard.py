@@ -64,8 +64,9 @@ def train_guard(requests: list[str], forbidden: list[bool], steps: int = 200, lr
     if len(requests) != len(forbidden) or len(set(forbidden)) != 2:
         kinds = f"{sum(forbidden)} forbidden of {len(forbidden)} labels"
         raise ValueError(f"{len(requests)} requests, {kinds}: needs a label each, and both kinds")
-    vocabulary = sorted(set().union(*map(words_of, requests)))
-    seen = torch.tensor([[float(word in words_of(request)) for word in vocabulary] for request in requests])
+    found = [words_of(request) for request in requests]
+    vocabulary = sorted(set().union(*found))
+    seen = torch.tensor([[float(word in words) for word in vocabulary] for words in found])
     labels = torch.tensor(forbidden, dtype=torch.float32)
     bias, weights = torch.zeros(1, requires_grad=True), torch.zeros(len(vocabulary), requires_grad=True)
     optimizer = torch.optim.Adam([bias, weights], lr=lr)
