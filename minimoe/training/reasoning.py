@@ -104,12 +104,11 @@ class Chain:
 class Clock:
     """Signs to be found: "3 ? 4 ? 2 = 9" asks which of + and - make it true modulo 10. Any that do are right.
 
-    A thought tries signs in a fixed order, + before -, the first place changing fastest. Each attempt ends with a
-    check, the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one
-    follows. The answer is the last attempt without its check. All three spare the model a new skill or a false one:
-    hardly any value can be copied from the attempt before, the check is one more step of the kind that chains teach,
-    and the answer is a copy from one and the same distance (data/clock/README.md says how other forms fared).
-    Raises ValueError for fewer than two numbers.
+    A thought tries signs in a fixed order, + before -, the last place changing fastest. Each attempt ends with a check,
+    the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one follows.
+    The answer is the last attempt without its check. Both forms spare the model a new skill: the check is one more step
+    of the kind that chains teach, and the answer is a copy from one and the same distance (data/clock/README.md says
+    how other forms fared). Raises ValueError for fewer than two numbers.
     """
 
     numbers: int = 4
@@ -136,9 +135,8 @@ class Clock:
         """All attempts in order up to the first hit: the signs, and whether they hit."""
         digits, target = self.read(problem)
         tried = []
-        for backwards in product("+-", repeat=len(digits) - 1):
-            signs = "".join(reversed(backwards))
-            tried.append((signs, _running(digits, signs)[-1] == target))
+        for signs in product("+-", repeat=len(digits) - 1):
+            tried.append(("".join(signs), _running(digits, signs)[-1] == target))
             if tried[-1][1]:
                 return tried
         raise ValueError(f"{problem!r} has no solution")

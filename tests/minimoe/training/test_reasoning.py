@@ -40,8 +40,8 @@ def test_a_chain_knows_no_precedence():
 
 def test_a_search_worked_by_hand():
     assert Clock().think("3 ? 4 ? 2 = 9") == "<think>3+4=7+2=9-9=0y</think>3+4=7+2=9"
-    three = "<think>3+4=7+2=9-5=4xwait,3-4=9+2=1-5=6xwait,3+4=7-2=5-5=0y</think>3+4=7-2=5"
-    assert Clock().think("3 ? 4 ? 2 = 5") == three
+    two = "<think>3+4=7+2=9-5=4xwait,3+4=7-2=5-5=0y</think>3+4=7-2=5"
+    assert Clock().think("3 ? 4 ? 2 = 5") == two
     assert Clock().skip("3 ? 4 ? 2 = 5") == "<think>3+4=7+2=9-5=4x</think>3+4=7+2=9"
 
 
@@ -50,8 +50,8 @@ def test_a_search_that_hits_at_once_has_nothing_to_skip():
 
 
 def test_attempts_come_in_one_fixed_order():
-    assert [signs for signs, _ in Clock().attempts("5 ? 5 ? 1 = 9")] == ["++", "-+", "+-"]  # 11, 1, 9
-    assert [signs for signs, _ in Clock().attempts("1 ? 1 ? 1 = 9")] == ["++", "-+", "+-", "--"]
+    assert [signs for signs, _ in Clock().attempts("5 ? 5 ? 1 = 9")] == ["++", "+-"]  # 11, 9
+    assert [signs for signs, _ in Clock().attempts("1 ? 1 ? 1 = 9")] == ["++", "+-", "-+", "--"]
 
 
 @given(st.integers(0, 10**6))
