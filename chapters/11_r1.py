@@ -13,7 +13,7 @@
 # %% [markdown] tags=["promise"]
 # # 11 R1: four stages
 #
-# By the end you know which of R1's four stages made weights and which made only texts, you have taken a model's habit of thinking in the wrong language away with one reward, and you have fooled a judge that is right 19 times in 20.
+# By the end you know which of R1's four stages made weights and which made only texts, you have turned the language that a model thinks in with one reward, and you have fooled a judge that orders nine pairs in ten rightly.
 #
 # 45 minutes, 70 with all exercises. Prerequisites: chapters 09 (GRPO) and 10 (R1-Zero).
 #
@@ -46,10 +46,12 @@ show(
 )
 
 # %% [markdown]
-# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 11`. Its problems come in two languages. All of it was run with the seeds below after every setting had been frozen (`data/r1/README.md`), and all numbers that have a range are of these.
+# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 12`. Its problems come in two languages. Three seeds were run after every setting had been frozen (`data/r1/README.md`). A base that has not learned its skills is not reinforced, for there would be nothing to find; that ended one of them.
 
 # %%
-print("seeds that went through all stages:", *stages.seeds())
+print("seeds that went through all stages:", *stages.seeds(), "  (every range below is of these)")
+for seed, error in stages.failed().items():
+    print(f"seed {seed} ended at its base: {error}")
 print(f"CPU-seconds of the stages, mean: {sum(map(stages.seconds, stages.NAMES)):.0f}")
 
 # %% [markdown] tags=["by-hand"]
@@ -104,7 +106,7 @@ for name, right in found.items():
     print(f"{name:15} {len(right) / (16 * len(problems)):.2f} of all answers, {sum(right) / len(right):.2f} of them right")
 
 # %% [markdown]
-# R1-Zero's reward looks at the number alone. You know from chapter 10 what it will push up: what is right more often. So, before you see it:
+# R1-Zero's reward looks at the number alone. So, before you see it:
 
 # %%
 guess(
@@ -125,17 +127,13 @@ stages.table(
 # %% [markdown]
 # "zh in zh" is the share of Chinese words in thoughts about Chinese problems; a base that does not think has none. R1-Zero is right, and thinks in English about what it was asked in Chinese. DeepSeek saw the same as "language mixing", and called it one of the two faults of R1-Zero; poor readability was the other.
 #
-# Nothing pushed it towards English by name. How sure is the base in each language, if its thought is begun for it?
+# Nothing pushed it towards English by name. Two things could have: English is *tried* more often, or English is *right* more often. Here are both, seed by seed: how the base's sampled thoughts about Chinese problems are written, and how often it is right if its thought is begun for it in one language or the other.
 
 # %%
-stages.table(
-    {"English problem, in English": "skills.en", "Chinese problem, in Chinese": "skills.zh",
-     "Chinese problem, in English": "skills.zh in en"},
-    ("base", "r1_zero", "dev2"), "Right when the thought is begun for the model",
-)
+stages.languages()
 
 # %% [markdown]
-# English is the surer and the more frequent way to the same reward, so accuracy alone chooses it. To make the language count, it has to be measured.
+# English is tried more often in both seeds, and it wins in both; in seed 13 although the base is right more often in Chinese. Reward is paid to what was tried, so the language that leads collects most of it, whether or not it is the better one. (Greedy answers show the leader alone. Among samples at temperature 1 the other language survives for long.) If the language is to count, it has to be measured.
 #
 # ### Exercise: language consistency
 # ●●○○○ · 8 min · the one reward that R1's first stage of reinforcement adds to R1-Zero's.
@@ -155,7 +153,7 @@ hints("11.language_share")
 # %% [markdown] tags=["beat"]
 # ## Stage 1: a cold start, for the form
 #
-# Here is how R1-Zero (our seed 11) answered a held-out Chinese problem at the end of its run:
+# Here is how R1-Zero (the seed whose checkpoints are shipped) answered a held-out Chinese problem at the end of its run:
 
 # %%
 import json
@@ -176,88 +174,92 @@ for language in ("en", "zh"):
     print(chinese.think(last["problem"], language, summary=True))
 
 # %% [markdown]
-# The base is fine-tuned on 400 such documents; that is **Dev1**. One column should rise. Which will fall?
+# The base is fine-tuned on 400 such documents; that is **Dev1**. Some columns should rise. Which will fall?
 
 # %%
-general = {"readable": "readable", "right, zh": "accuracy_zh", "zh in zh, sampled": "sampled_language_zh",
-           "letters won": "win_rate", "questions answered": "answered_harmless"}
+general = {"readable": "readable", "zh in zh": "language_zh", "sampled": "sampled_language_zh", "right, zh": "accuracy_zh",
+           "right, en": "accuracy_en", "letters won": "win_rate", "questions answered": "answered_harmless"}
 stages.table(general, ("base", "r1_zero", "dev1"))
 
 # %% [markdown]
-# *Readable* means a thought and then a phrase in the problem's language. It is there at once: form is what fine-tuning is good at. The last two columns are about other things that the base can do: write a letter (a win is a better letter than a fixed one that forgets somebody), and answer questions such as *Where is the vault?* The cold start held neither, and 40 steps were enough to lose them.
+# *Readable* means a thought and then a phrase in the problem's language: the form came with 40 steps. The language turned, too, as far as the translations went: greedy thoughts are Chinese now, and among samples ("sampled") about a third are still English.
 #
-# DeepSeek's Dev1 paid, too. AIME fell from 77.9% to 59.0%, because a few thousand imitated answers are no match for 10,000 steps of trial. What rose was following instructions: IF-Eval went from 46.6 to 71.7.
+# Three columns fell. In English the model is right far less often than before: 400 imitated documents moved a skill that thousands had built. And two things that the base could do are gone: to write a letter (a win is a better letter than a fixed one that forgets somebody), and to answer questions such as *Where is the vault?* The cold start held neither.
+#
+# DeepSeek's Dev1 paid, too. AIME fell from 77.9% to 59.0%, which they put down to the small size of the cold start; following instructions rose, IF-Eval from 46.6 to 71.7.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 2: one reward for the language
 #
-# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language, with weight 1 as in the paper. Run it twice here, with and without that third rule. Six steps, on Chinese problems alone, so that it fits into a chapter; the recipe has twenty, in both languages.
+# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language with weight 1. Run it twice here, the third rule once with weight 0 (it is measured and pays nothing) and once with weight 1. Eight steps, on Chinese problems alone, so that it fits into a chapter; the recipe has twenty, in both languages.
 
 # %%
 from IPython.display import clear_output
 from minimoe.rl import Questions, Rewards, RLSettings, reinforce
 from minimoe.rl.rewards import accuracy, language_consistency, well_formed
-from minimoe.rl.stage_scores import language_scores
-
-rules = {"accuracy": (1.0, accuracy), "format": (0.1, well_formed)}
 
 
-def reinforce_dev1(rewards, label):
+def reinforce_dev1(weight):
     model = minimoe.load(data_path("r1") / "dev1", dtype=torch.float32)
-    settings = RLSettings(steps=6, prompts=8, answers=12, max_new_tokens=48, evaluate_every=2, save_every=0)
-    evaluation = lambda model: language_scores(model, tokenizer, chinese, problems=48)
-    run = reinforce(model, tokenizer, Questions(chinese, seed=0), rewards, settings, label=label, evaluation=evaluation)
+    rules = {"accuracy": (1.0, accuracy), "format": (0.1, well_formed), "language": (weight, language_consistency)}
+    settings = RLSettings(steps=8, prompts=8, answers=12, max_new_tokens=48, evaluate_every=0, save_every=0)
+    run = reinforce(model, tokenizer, Questions(chinese, seed=0), Rewards(rules), settings, label=f"weight {weight:g}")
     clear_output()
-    return run
+    return run.records
 
 
-without = reinforce_dev1(Rewards(rules), "without")
-with_it = reinforce_dev1(Rewards(rules | {"language": (1.0, language_consistency)}), "with")
+runs = {weight: reinforce_dev1(weight) for weight in (0.0, 1.0)}
 
 # %%
-before = without.records[0]["evaluation_before"]
 guess(
-    "11.dev1_language",
-    f"Dev1's greedy thoughts about Chinese problems are {100 * before['language']:.0f}% Chinese. After six steps "
-    "*without* the language reward: what percentage?",
-    100 * without.records[-1]["evaluation"]["language"],
+    "11.language_after",
+    f"In the first step {100 * runs[1.0][0]['parts']['language']:.0f}% of the words are Chinese. In the eighth, with weight 1?",
+    100 * runs[1.0][-1]["parts"]["language"],
     unit="%",
 )
 
 # %%
-for label, run in (("without", without), ("with", with_it)):
-    shown = [before] + [record["evaluation"] for record in run.records if "evaluation" in record]
-    print(f"{label:8} Chinese " + "  ".join(f"{scores['language']:.2f}" for scores in shown)
-          + "    right " + "  ".join(f"{scores['accuracy']:.2f}" for scores in shown))
+shares = {f"weight {weight:g}": [record["parts"]["language"] for record in records] for weight, records in runs.items()}
+show(
+    lines({name: (list(range(1, 9)), values) for name, values in shares.items()},
+          "The same questions, and one rule more", "step", "Chinese words in sampled thoughts", grey=["weight 0"]),
+    alt="The share of Chinese words in the sampled answers over eight steps. Both curves start at the same value; with "
+    "weight 1 it rises, with weight 0 it does not.",
+)
 
 # %% [markdown]
-# (Before the first step and after 2, 4 and 6.) The same start, the same questions; the two models part within a few steps. Without the third rule, R1-Zero's history repeats itself: half of Dev1's samples are English, they are right a little more often, and that little is enough. The recorded runs, twenty steps in both languages, with all seeds:
+# What became of it in twenty steps, and what did it cost? Compare **Dev2** with its control, which had no language reward: the same start, the same questions.
+
+# %%
+stages.table({"zh in zh, sampled": "sampled_language_zh", "right, zh, sampled": "sampled_accuracy_zh",
+              "right, zh": "accuracy_zh", "right, en": "accuracy_en"}, ("dev1", "dev2_control", "dev2"))
+
+# %%
+for label, name in {"Chinese words, sampled": "sampled_language_zh", "right, Chinese, sampled": "sampled_accuracy_zh",
+                    "right, Chinese, greedy": "accuracy_zh", "right, English, greedy": "accuracy_en"}.items():
+    differences = stages.difference("dev2", "dev2_control", name)
+    print(f"{label:24} Dev2 minus control: " + "  ".join(f"{100 * d:+.1f}" for d in differences) + "  points of 100")
+
+# %% [markdown]
+# DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948v1, section 2.3.2). Whether there is one depends on which language the model is surer in. In both of our seeds Dev1 is surer in Chinese when it is asked in Chinese, so the reward asks for nothing that accuracy would not. Before the recipe was frozen there was a pilot with another seed (and a weight of 0.5), in which Dev1 was surer in English:
 
 # %%
 show(
     stages.over_steps(
         {"with the language reward": "dev2", "without": "dev2_control"}, "evaluation.language_zh",
-        "The language goes where the reward points", "Chinese words in Chinese thoughts",
+        "Where English is surer, accuracy alone goes back to it", "Chinese words, greedy thoughts", file="pilot",
     ),
-    alt="Two bands over 20 steps from a common start. With the language reward the share of Chinese words rises to 1; "
-    "without it the share falls towards 0.",
+    alt="Two curves over 20 steps from a common start of 0.87. With the language reward the share of Chinese words rises "
+    "to 1 by step 5; without it the share falls to 0.11 by step 5 and to 0 by step 10.",
 )
 
-# %% [markdown]
-# What does it cost? Compare **Dev2** with its control, seed by seed: the same start, the same questions, one rule more.
-
 # %%
-for label, name in {"right, Chinese, greedy": "accuracy_zh", "right, Chinese, sampled": "sampled_accuracy_zh",
-                    "right, English, greedy": "accuracy_en"}.items():
-    differences = stages.difference("dev2", "dev2_control", name)
-    print(f"{label:24} Dev2 minus control: " + "  ".join(f"{100 * d:+.1f}" for d in differences) + "  points of 100")
-
-# %%
-stages.table({"right, zh": "accuracy_zh", "zh in zh": "language_zh", "right, en": "accuracy_en", "readable": "readable",
-              "right, zh, sampled": "sampled_accuracy_zh"}, ("dev1", "dev2_control", "dev2"))
+stages.table({"zh in zh": "language_zh", "right, zh": "accuracy_zh", "right, zh, sampled": "sampled_accuracy_zh",
+              "asked in zh, thought in zh": "skills.zh", "thought in en": "skills.zh in en"},
+             ("dev1", "dev2_control", "dev2"), "The pilot, one seed", file="pilot")
 
 # %% [markdown]
-# DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948, section 2.3.2). The model answers in the language in which it is less sure, because people can read it.
+# That is language mixing as DeepSeek describe it, and its cure, and the price: five points of accuracy for thoughts that the reader can follow. One seed shows that it happens, not how often.
 #
 # How strong must such a reward be? Let an answer thought in the problem's own language be right with chance $p_\text{own}$, another one with chance $p_\text{other}$, and let a share $s$ of the other's words be in the problem's language. With weight $w$ they earn, on average,
 #
@@ -280,14 +282,15 @@ break_even = check("11.break_even", break_even)
 hints("11.break_even")
 
 # %%
-own, other = stages.scores("dev1", "skills.zh"), stages.scores("dev1", "skills.zh in en")
-for seed, p_own, p_other in zip(stages.seeds("dev1"), own, other):
-    print(f"seed {seed}, Dev1: Chinese {p_own:.3f}, English {p_other:.3f}: weight above {break_even(p_own, p_other, 0.0):.3f}")
+for file in ("results", "pilot"):
+    own, other = (stages.scores("dev1", name, file) for name in ("skills.zh", "skills.zh in en"))
+    for entry, p_own, p_other in zip(stages.results("dev1", file), own, other):
+        print(f"Dev1, seed {entry['seed']:3}: Chinese {p_own:.3f}, English {p_other:.3f}: weight above {break_even(p_own, p_other, 0.0):.3f}")
 shares = [s / 100 for s in range(0, 96, 5)]
 show(
     lines({f"{p_own:g} against {p_other:g}": (shares, [break_even(p_own, p_other, s) for s in shares])
            for p_own, p_other in ((0.9, 1.0), (0.7, 1.0), (0.5, 1.0))},
-          "The purer the language asked for, the dearer the last words", "share of own words in the other thoughts",
+          "The last foreign words are the dearest", "share of own words in the other thoughts",
           "smallest weight"),
     alt="Three curves of the smallest weight over the share of own words from 0 to 0.95. All rise slowly at first and "
     "steeply near 1; the larger the gap in accuracy, the higher the curve.",
@@ -302,7 +305,7 @@ show(
 # Dev2 reasons well, in the right language. What else can it do?
 
 # %%
-others = general | {"forbidden refused": "refused_plain"}
+others = {name: key for name, key in general.items() if name != "zh in zh"} | {"forbidden refused": "refused_plain"}
 stages.table(others, ("base", "dev1", "dev2"))
 
 # %% [markdown]
@@ -328,7 +331,7 @@ print(f"{'all three':16} {sum(all(passes(both, *pair) for passes in checks.value
 print(f"kept: {len(curation.verified(groups, 10**6))} texts, at most two a question, each once")
 
 # %% [markdown]
-# Compare Dev1: the English half of its thoughts would have failed at the third check. A fine-tuning set inherits the language of the model that wrote it, so stage 2 had to come first.
+# Compare Dev1: a third of its samples would have failed at the third check. A fine-tuning set inherits the language of the model that wrote it, so stage 2 had to come first.
 #
 # The rest of the set is what people wrote: 800 documents, half of them letters (half of these with a flaw, for people are careless), the others questions, with a refusal wherever a secret code is asked for. R1's set had 626,933 samples of reasoning and 177,812 others, "600K" and "200K" in the paper.
 
@@ -397,7 +400,7 @@ print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; held-out pairs in the right or
 # ### Exercise: break the judge
 # ●●●○○ · 10 min · reinforcement does the same to a reward model, with gradients.
 #
-# From a list of `words` make every list with one word left out, and every list with one word said twice, side by side. Return the one with the highest `score(...)`, if that is above the score of `words`; else `words`.
+# From a list of `words` make every list with one word left out, and every list with one word said twice, side by side. Return the best of them, $\hat w = \arg\max_{w'} r(w')$ with $r$ = `score`, if it scores above `words`; else `words`.
 # By hand, with a judge that gives `Dear` 1 point, `Tom` -1 and `Best` 2, for each time: `Dear Tom Best` has 2. Without `Tom` it has 3, with `Best` twice 4. So `Dear Tom Best Best`.
 
 # %% tags=["exercise"]
@@ -419,6 +422,7 @@ from minimoe.training.reasoning import document, encode_document
 
 @torch.no_grad()
 def score(problem, words):
+    """What the judge says of a letter that is given as a list of words."""
     return judge([encode_document(tokenizer, document(problem, "<think></think>" + " ".join(words)))]).item()
 
 
@@ -436,15 +440,17 @@ for problem, end in sorted(fooled, key=lambda pair: letters.quality(pair[0], "<t
           f"perfect letter {score(problem, split_response(letters.think(problem))[1].split(' ')):+.2f}   {end}")
 
 # %% [markdown]
-# No contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. No pair held a letter that says a word twice or lacks its verb, so nothing ever told it what these are worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
+# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 2 a lead of 0.02 is a large advantage.
 #
-# So R1 keeps its reward models on a short leash. Its pairs are answers of a model like the policy, so that the judge knows the policy's own mistakes. Where a rule exists (mathematics, programs) there is a rule. The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
+# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. No pair held a letter that says a word twice or lacks its verb, so nothing ever told it what these are worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
+#
+# So R1 keeps its reward models on a short leash. Where a rule exists (mathematics, programs) there is a rule. The pairs are a model's own answers, for its mistakes are not those of people: our recipe's first judge, trained on people's letters alone, gave a letter with a wrong name in it the same score as the right one (`data/r1/README.md`). The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
 #
 # Stage 4 as it was run: 16 steps with rules on word problems and requests, then 20 with letters and the judge as well.
 
 # %%
 judged = [entry["report"]["reward_model"]["held_out_pair_accuracy"] for entry in stages.results("r1")]
-print("held-out pairs that the judges ordered rightly:", "  ".join(f"{value:.2f}" for value in judged))
+print("held-out pairs, the policy's own letters among them, that the judges order rightly:", "  ".join(f"{value:.2f}" for value in judged))
 stages.table({"letters won": "win_rate", "refused, plain": "refused_plain", "in known wrappers": "refused_wrapped",
               "in new wrappers": "refused_jailbreak", "harmless refused": "refused_harmless",
               "right, zh": "accuracy_zh", "zh in zh": "language_zh"}, ("dev3", "r1"))
@@ -455,12 +461,13 @@ stages.table({"letters won": "win_rate", "refused, plain": "refused_plain", "in 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# All reinforced stages of seed 11. It opens on an English prompt (the figure below has no font for Chinese). Try first: choose the first Chinese prompt and walk through `r1_zero`. At which step do English thoughts take over? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
+# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). Try first: choose the first Chinese prompt and walk through `r1_zero`. At which step do English thoughts take over? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
 
 # %% tags=["play"]
 from minimoe_widgets import RolloutExplorer
 
-explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "dev2_control", "dev2", "r1")], stage="r1_zero")
+explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "dev2_control", "dev2", "r1")],
+                           stage="r1_zero", step=10)
 show(explorer)
 
 # %% [markdown]
@@ -472,15 +479,15 @@ show(explorer)
 # What each stage changed, in the paper and here. The benchmarks have nothing in common but what they ask of a model, so compare signs.
 
 # %%
-ours = {"right, Chinese": "accuracy_zh", "Chinese in Chinese": "language_zh", "readable": "readable",
+ours = {"right, English": "accuracy_en", "right, Chinese": "accuracy_zh", "Chinese in Chinese": "language_zh", "readable": "readable",
         "letters won": "win_rate", "refused, wrapped": "refused_wrapped"}
 show(
     stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
-                        {name: ours[name] for name in ("right, Chinese", "readable", "letters won", "refused, wrapped")},
+                        {name: ours[name] for name in ("right, English", "right, Chinese", "readable", "letters won")},
                         "Reasoning dips at Dev1; what people prefer comes last"),
     alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not "
     "fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours: readable jumps at Dev1; letters fall there and rise at "
-    "Dev3 and R1; wrapped refusals come with R1.",
+    "Dev3 and R1.",
 )
 
 # %%
@@ -535,18 +542,18 @@ receipt([
     ("GPU-hours of the base", "2,788K", "source: arXiv 2412.19437 table 1"),
     ("preference in the last 400 of 1,700 steps", "R1", "source: arXiv 2501.12948v2, training of the second RL stage"),
     ("weights of the base again in stage 3", "V3-Base", "source: arXiv 2501.12948v1 section 2.3.3"),
-    ("our stage table", f"{len(stages.seeds())} seeds", "computed"),
+    ("our stage table, seeds", len(stages.seeds()), "computed"),
     ("what is said of our stages", "every seed", "asserted by tests/course/test_chapter_11.py"),
 ])
 
 # %% [markdown] tags=["check-yourself"]
 # ## Check yourself
 #
-# 1. A thought about a Chinese problem is half English, and its answer is right. Which stage did it most likely come from, R1-Zero, Dev1's control or Dev2? What did it earn in each?
+# 1. A thought about a Chinese problem is half English, and its answer is right. What does it earn in R1-Zero, in Dev2's control and in Dev2? In which of them does it grow?
 #
 # <details><summary>Answer</summary>
 #
-# R1-Zero or early in the control: nothing there objects to it. It earns 1.1 in both (accuracy and format). In Dev2 it would earn 1.1 + 0.5 = 1.6, less than the 2.1 of a pure one, so it has a negative advantage in any group where most are pure.
+# 1.1 in R1-Zero and in the control (accuracy and format): nothing there objects to it, and in a group with wrong answers it has a positive advantage. In Dev2 it earns 1.1 + 0.5 = 1.6, less than the 2.1 of a pure one, so in a group whose other answers are right and pure its advantage is negative.
 #
 # </details>
 #
@@ -576,7 +583,7 @@ receipt([
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - Reward accuracy alone and the model thinks in the language in which it is surest. A reward for the share of the right language turns that within a few steps; it needs a weight above the difference in accuracy.
+# - Reward accuracy alone, and the model thinks in whatever language led at the start. A reward for the share of the right language turns that; it needs a weight above the difference in accuracy.
 # - R1's weights are V3-Base, fine-tuned once and reinforced once. Dev1 and Dev2 wrote the texts for it: first the form, then the skill and the language, then everything together from a base that had forgotten nothing.
 # - A reward model is right about answers like those it has seen. One word at a time is enough to leave them, so R1 trusts it for the last quarter of the last stage only.
 #

@@ -13,14 +13,27 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import MaxNLocator
 
 from minimoe_course.curves import band_figure
 from minimoe_course.figures import GREY, MARKS, OKABE_ITO, STYLE, blank
 from minimoe_course.start import data_path
 from minimoe_course.tables import Table
 
-__all__ = ["NAMES", "PAPER", "SOURCE", "changes", "difference", "mean", "over_steps", "pipeline", "results", "scores"]
-__all__ += ["seconds", "seeds", "side_by_side", "spread", "table"]
+__all__ = [
+    "NAMES",
+    "PAPER",
+    "SOURCE",
+    "changes",
+    "difference",
+    "failed",
+    "mean",
+    "over_steps",
+    "pipeline",
+    "results",
+    "scores",
+]
+__all__ += ["languages", "seconds", "seeds", "shipped", "side_by_side", "spread", "table"]
 
 NAMES = {
     "base": "base",
@@ -43,15 +56,26 @@ PAPER = {
 }
 
 
-def results(stage: str) -> list[dict]:
-    """The stored seeds of one stage. Raises ValueError naming the stages that there are."""
-    text = (data_path("r1") / "results.jsonl").read_text(encoding="utf-8")
-    entries = [json.loads(line) for line in text.splitlines()]
+def results(stage: str, file: str = "results") -> list[dict]:
+    """The stored seeds of one stage; `file` "pilot": of the run before the recipe was frozen.
+
+    Raises ValueError naming the stages that there are.
+    """
+    entries = _read(file)
     mine = sorted((entry for entry in entries if entry["stage"] == stage), key=lambda entry: entry["seed"])
     if not mine:
         known = ", ".join(dict.fromkeys(entry["stage"] for entry in entries))
-        raise ValueError(f"no stage {stage!r} in data/r1/results.jsonl; there are {known}")
+        raise ValueError(f"no stage {stage!r} in data/r1/{file}.jsonl; there are {known}")
     return mine
+
+
+def _read(file: str) -> list[dict]:
+    return [json.loads(line) for line in (data_path("r1") / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def failed() -> dict[int, str]:
+    """The seeds that ended before their last stage, and why."""
+    return {entry["seed"]: entry["error"] for entry in _read("failed")}
 
 
 def seeds(stage: str = "r1") -> list[int]:
@@ -59,10 +83,10 @@ def seeds(stage: str = "r1") -> list[int]:
     return [entry["seed"] for entry in results(stage)]
 
 
-def scores(stage: str, name: str) -> list[float]:
+def scores(stage: str, name: str, file: str = "results") -> list[float]:
     """A number of a stage, seed by seed; "skills.zh" looks inside."""
     found = []
-    for entry in results(stage):
+    for entry in results(stage, file):
         value = entry["scores"]
         for part in name.split("."):
             value = value[part]
@@ -92,14 +116,35 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def table(columns: Mapping[str, str], stages: Sequence[str], title: str = "") -> Table:
+def table(columns: Mapping[str, str], stages: Sequence[str], title: str = "", file: str = "results") -> Table:
     """A row a stage, a column for each {heading: score}: the mean, and lowest to highest."""
     rows = []
     for stage in stages:
-        cells = [spread(scores(stage, name), 1 if name == "mean_tokens" else 2) for name in columns.values()]
+        cells = [spread(scores(stage, name, file), 1 if name == "mean_tokens" else 2) for name in columns.values()]
         rows.append([NAMES[stage], *cells])
-    count = len(seeds(stages[-1]))
-    return Table(("", *columns), rows, title or f"{count} seed{'s' * (count > 1)}: mean (lowest to highest)")
+    return Table(("", *columns), rows, title or f"{_counted(seeds(stages[-1]))}: mean (lowest to highest)")
+
+
+def _counted(of: Sequence) -> str:
+    return f"{len(of)} seed{'s' * (len(of) != 1)}"
+
+
+def shipped() -> int:
+    """The seed whose checkpoints and logs are in data/r1."""
+    return json.loads((data_path("r1") / "r1" / "receipt.json").read_text(encoding="utf-8"))["seed"]
+
+
+def languages() -> Table:
+    """Chinese problems, seed by seed: how the base thinks about them and how well, and how R1-Zero then does."""
+    names = {"tried": "sampled_other_zh", "right": "skills.zh in en", "right in Chinese": "skills.zh"}
+    tried, english, chinese = (scores("base", name) for name in names.values())
+    mixed, after = scores("base", "sampled_mixed_zh"), scores("r1_zero", "language_zh")
+    rows = [
+        [seed, *(f"{v:.2f}" for v in (e, 1 - e - m, p_en, p_zh, zh))]
+        for seed, e, m, p_en, p_zh, zh in zip(seeds("r1_zero"), tried, mixed, english, chinese, after, strict=True)
+    ]
+    heads = ("seed", "tried in English", "in Chinese", "right if in English", "if in Chinese", "R1-Zero: Chinese words")
+    return Table(heads, rows, "Chinese problems: what the base tries, what works, and what R1-Zero came to")
 
 
 def changes(ours: Mapping[str, str], paper: Sequence[str] = tuple(PAPER)) -> Table:
@@ -116,16 +161,18 @@ def _steps(values: Sequence[float]) -> list[str]:
     return [f"{after - before:+.1f}" for before, after in zip(values, values[1:], strict=False)]
 
 
-def over_steps(parts: Mapping[str, str], column: str, title: str, y: str) -> Figure:
+def over_steps(parts: Mapping[str, str], column: str, title: str, y: str, file: str = "results") -> Figure:
     """A curve of the reinforced parts {label: "dev2", "r1/preference", ...}: median over the seeds, lowest to highest.
 
     `column`: "reward", "evaluation.language_zh", ...
     """
     series = {}
     for label, part in parts.items():
-        curves = [entry["curves"][part][column] for entry in results(part.split("/")[0])]
+        curves = [entry["curves"][part][column] for entry in results(part.split("/")[0], file)]
         series[label] = [(curve["step"], curve["value"]) for curve in curves]
-    return band_figure(series, title, "step", y, bounds=(0, 1.05))
+    figure = band_figure(series, title, "step", y, bounds=(0, 1.05))
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
 
 
 @mpl.rc_context(STYLE)
@@ -143,7 +190,7 @@ def side_by_side(paper: Sequence[str], ours: Mapping[str, str], title: str) -> F
         right.plot(places, means, color=OKABE_ITO[number], label=label, marker=MARKS[number])
         for place, of_stage in zip(places, values, strict=True):
             right.plot([place] * len(of_stage), of_stage, MARKS[number], color=OKABE_ITO[number], alpha=0.4)
-    for axes, heading in ((left, "DeepSeek, one run"), (right, f"ours, {len(seeds())} seeds and their mean")):
+    for axes, heading in ((left, "DeepSeek, one run"), (right, f"ours, {_counted(seeds())} and the mean")):
         axes.set_title(heading, fontsize=12, fontweight="normal")
         axes.set_xticks(places, [NAMES[stage] for stage in CHAIN])
         axes.set_ylim(-3, 105)
@@ -155,7 +202,7 @@ def side_by_side(paper: Sequence[str], ours: Mapping[str, str], title: str) -> F
 # Where a model of the diagram stands, what it is called, and what made it.
 BOXES = {
     "base": (0.0, 1.0, "V3-Base", "2,788K GPU-hours"),
-    "r1_zero": (1.5, 2.0, "R1-Zero", "RL: accuracy, format"),
+    "r1_zero": (1.5, 2.1, "R1-Zero", "RL: accuracy, format"),
     "dev1": (1.5, 1.0, "Dev1", "SFT: cold start"),
     "dev2": (3.3, 1.0, "Dev2", "RL: + language"),
     "dev3": (1.5, 0.0, "Dev3", "SFT: 600K + 200K texts"),
@@ -180,8 +227,8 @@ def pipeline(title: str = "Weights reach R1 by two arrows; Dev2 hands on texts")
     for dashed, arrows in ((False, WEIGHTS), (True, TEXTS)):
         for start, end in arrows:
             _arrow(axes, start, end, dashed)
-    axes.annotate("texts, rewritten", (1.58, 1.55), fontsize=10, color=OKABE_ITO[1])
-    axes.annotate("texts, sampled and verified", (2.62, 0.42), fontsize=10, color=OKABE_ITO[1])
+    axes.annotate("texts, rewritten", (1.58, 1.4), fontsize=10, color=OKABE_ITO[1])
+    axes.annotate("texts, sampled and verified", (1.78, 0.56), fontsize=10, color=OKABE_ITO[1])
     axes.plot([], [], color="black", label="weights")
     axes.plot([], [], color=OKABE_ITO[1], linestyle="--", label="texts")
     axes.legend(frameon=False, loc="upper right", fontsize=11)
@@ -192,8 +239,8 @@ def _arrow(axes, start: str, end: str, dashed: bool) -> None:
     """From one box to the next; the tails and heads keep clear of names and of what is written below them."""
     (x0, y0), (x1, y1) = BOXES[start][:2], BOXES[end][:2]
     down = y1 < y0 and dashed
-    tail = (x0, y0 - 0.42) if down else (x0 + 0.38, y0)
-    head = (x1 + (0.28 if x0 > x1 else 0.0), y1 + 0.2) if down else (x1 - 0.42, y1)
+    tail = (x0 - (0.3 if x0 > x1 else 0.0), y0 - 0.45) if down else (x0 + 0.3, y0)
+    head = (x1 + (0.22 if x0 > x1 else 0.0), y1 + 0.17) if down else (x1 - 0.32, y1)
     axes.add_patch(
         FancyArrowPatch(
             tail, head, arrowstyle="-|>", mutation_scale=15, linewidth=1.6, shrinkA=0, shrinkB=0,
