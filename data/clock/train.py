@@ -39,7 +39,13 @@ HABIT = Settings(steps=64, lr=5e-3, balance="none")
 GIVES_UP = 0.65
 # without R1's KL term (0.001): it would cost a pass of the reference over every answer
 REINFORCE = RLSettings(
-    steps=12, prompts=16, answers=12, max_new_tokens=192, lr=3e-4, objective=replace(R1, kl_weight=0.0), evaluate_every=2
+    steps=12,
+    prompts=16,
+    answers=12,
+    max_new_tokens=192,
+    lr=3e-4,
+    objective=replace(R1, kl_weight=0.0),
+    evaluate_every=2,
 )
 SEED, FRESH, CONTROL = 0, (10, 11, 12, 13, 14), (10, 11)
 HELD_OUT, SAMPLED, ANSWERS, HELD_OUT_SEED = 512, 128, 16, 99
