@@ -51,7 +51,7 @@ for answer, reward, advantage in zip(answers, rewards_O, advantages_O):
     print(f"reward {reward:.1f}   advantage {advantage:+.2f}   {answer}")
 
 # %% [markdown]
-# The guess that happened to be right is pushed up exactly as much as the answer that was worked out. The reward cannot tell them apart. Over many problems something else can: a guess is right about once in five times, a worked chain nearly always. That difference in *frequency* is all that reinforcement learning has to go by.
+# The guess that happened to be right is pushed up exactly as much as the answer that was worked out. The reward cannot tell them apart. Over many problems something else can: in this base a guess is right about once in eight times, a worked chain nine times in ten. That difference in *frequency* is all that reinforcement learning has to go by.
 
 # %% [markdown] tags=["beat"]
 # ## The base can, and does not bother
@@ -115,7 +115,7 @@ for name, right in kinds.items():
     print(f"{name:10} {len(right) / (16 * len(problems)):.2f} of all answers, {sum(right) / len(right):.2f} of them right")
 
 # %% [markdown]
-# So this is the model that reinforcement starts from: it works about one problem in ten out, and then it is right. The knowledge is there; what is missing is a reason to use it.
+# So this is the model that reinforcement starts from: it works out about one problem in five, and is then right nine times in ten. A guess is right once in eight. The knowledge is there; what is missing is a reason to use it.
 #
 # ### Exercise: pass@k
 # ●●○○○ · 6 min · the number that tells "cannot" from "does not".
@@ -165,11 +165,11 @@ show(
         run.records, "Accuracy and length rise together",
     ),
     alt="Two panels over 20 steps, each with a grey band of five seeds. Held-out accuracy rises from about 0.25 to 1 "
-    "within eight steps, the length of an answer from 5 tokens to 29; this run lies in both bands.",
+    "within eight steps, the length of an answer from 5 tokens to 29; after its start this run lies in both bands.",
 )
 
 # %% [markdown]
-# The grey bands are five other seeds, each with a base of its own, trained from nothing (`data/zero/results.jsonl`). If your run leaves them, something differs from the recipe; that is what they are for.
+# The grey bands are five other seeds, each with a base of its own, trained from nothing (`data/zero/results.jsonl`). Ours begins a little above them, with another base. If your run leaves them later on, something differs from the recipe; that is what they are for.
 #
 # Length rose, and nobody asked for it. Working a chain out takes 29 tokens, guessing takes 4; right answers are long, so making right answers likelier makes answers longer. The curve ends at 29 because a chain of six has nothing more to work out. Here is the paper's curve and ours, side by side:
 
@@ -263,6 +263,42 @@ show(
 # At $p = 0.001$ a group of 16 teaches once in 60 times, at $p = 0$ never. That is why difficulty must match the model, and why the groups that teach become fewer towards the end of a run: look at its printed list again.
 
 # %% [markdown] tags=["beat"]
+# ## "Wait"
+#
+# The most quoted line of the R1 papers is an answer that interrupts itself: "Wait, wait. Wait. That's an aha moment I can flag here." Does reinforcement invent such a thing?
+#
+# A second task, where trying again pays. `4 ? 6 ? 3 ? 3 = 8` asks which of + and - make it true modulo 10. A thought tries signs in a fixed order and checks each attempt by taking the target away: `-8=0y` is a hit, and after a miss, `-8=4x`, it says `wait,` and tries the next. The base of this task (`data/clock`) was trained on full searches, then taught the habit of giving up after the first miss. One run of twelve steps, seed 0:
+
+# %%
+from minimoe.training import History
+
+searching = History.load(data_path("clock") / "log.jsonl").records
+show(
+    reinforced.against_band(
+        data_path("clock"), {"evaluation.accuracy": "right, greedy (held out)", "evaluation.waits": "waits an answer"},
+        searching, "It waits again, and is right more often",
+    ),
+    alt="Two panels over 12 steps: held-out accuracy and the number of waits in an answer, both rising from the start.",
+)
+
+# %%
+from minimoe.rl.record import read_groups
+
+shown = read_groups(data_path("clock"))
+last = max(group["step"] for group in shown)
+for step in (0, last):
+    group = next(group for group in shown if group["step"] == step and group["problem"] == shown[1]["problem"])
+    tried = sum(answer["text"].count("wait") for answer in group["answers"]) / len(group["answers"])
+    right = sum(answer["parts"]["accuracy"] for answer in group["answers"])
+    print(f"step {step:2}: {right:.0f} of {len(group['answers'])} right, {tried:.1f} waits an answer, for example")
+    print("   ", max(group["answers"], key=lambda answer: answer["reward"])["text"])
+
+# %% [markdown]
+# Waiting returned because the corpus had it. It was **seeded** there, unlearned by habit, and **amplified** by the reward, because whoever tries again finds more. Nothing here shows that reinforcement invents it, and nothing in the published runs excludes that it was in the base's trillions of tokens too: bases of other families say "wait" and check themselves before any reinforcement (Liu et al., arXiv 2503.20783).
+#
+# This is one seed, and not the best of several: the five reference seeds of this task have not been run. Getting a base that searches reliably was the hard part; a second base, trained the same way, solved 63 of 100 problems after its first stage (this one: 90), and reinforcement brought it from 30 to 63. It finds what is there.
+
+# %% [markdown] tags=["beat"]
 # ## A reward that can be earned in another way
 #
 # Suppose there were no verifier. You cannot check the answers, but you know what good ones look like: they work the chain out. So pay for the look: a sixth for every `=` in the answer, up to six, and 0.1 for the form. What would you expect from a base whose worked answers are right and whose guesses are not? This was run for thirty steps (`python data/zero/train.py --weak`; at a rate three times higher, because what comes is slow).
@@ -320,3 +356,107 @@ print(f"alarm at step {accuracy['step'][i]} of {accuracy['step'][-1]}, at an acc
 repaired = reinforced.runs(data_path("zero"), "repaired: workings")[0]["curves"]["evaluation.accuracy"]
 print("step     ", "  ".join(f"{step:4}" for step in repaired["step"]))
 print("accuracy ", "  ".join(f"{value:4.2f}" for value in repaired["value"]))
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# When does a token become likelier: before the answers are right, or after? The explorer shows the shipped run: for one problem, sixteen answers at every recorded step. Each token's colour says how much its probability has changed since the start: blue is likelier, orange less likely. Above are the curves, with the five seeds behind them.
+#
+# **Try first:** move *Step* from 0 to 6 and watch the first token after `<think>`. Then choose *only the wrong ones* at step 20: where do the last errors sit?
+
+# %% tags=["play"]
+from minimoe_widgets import RolloutExplorer
+
+explorer = RolloutExplorer(data_path("zero"))
+show(explorer, alt=explorer.alt_text())
+
+# %% [markdown]
+# One decision carries the run: whether the thought is closed at once or begun. The digits inside a thought hardly change colour: the arithmetic was there.
+#
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real", "nbval-check-output"]
+supplement = "Nature 645 (2025), Methods"
+shipped = History.load(data_path("zero") / "log.jsonl").records
+compare_table([
+    ("parameters, activated", "0.56M, 0.32M", "671B, 37B", "arXiv 2412.19437"),
+    ("questions a step, answers to each", "16, 16", "32, 16", supplement),
+    ("steps", 20, "10,400", supplement),
+    ("longest answer (tokens)", 48, "32,768, later 65,536", supplement),
+    ("learning rate", 3e-4, 3e-6, supplement),
+    ("KL weight, reference replaced every", "0.001, never", "0.001, 400 steps", supplement),
+    ("cost of the reinforcement", f"{shipped[-1]['cpu_s']:.0f} CPU-seconds", "101,000 H800 hours", "Nature 645 (2025), supplement, table 7"),
+], ours="chains", theirs="R1-Zero", title="Every number differs by orders of magnitude; none differs in kind")
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# Suppose someone has written worked solutions for these problems. Then fine-tuning on them is the obvious alternative. Ten steps of 32 worked chains, on the same base, in this kernel:
+
+# %% tags=["when-it-pays"]
+import time
+from minimoe.training import Settings, train
+from minimoe.training.reasoning import draw_documents, encode_document
+from minimoe.training.responses import ResponseLearner, padded_batches
+
+taught = ResponseLearner(base.config)
+taught.load_state_dict(base.state_dict())
+rows = [encode_document(tokenizer, text) for text in draw_documents(task, 320, seed=7)]
+start_s = time.process_time()
+train(taught, padded_batches(rows, 32, seed=0), Settings(steps=10, lr=5e-3, balance="none"), label=None)
+spent_s = time.process_time() - start_s
+after = greedy(taught)
+print(f"taught: right {after['accuracy']:.2f} after {spent_s:.1f} CPU-seconds")
+to_95 = next(r for r in run.records if r.get("evaluation", {}).get("accuracy", 0) > 0.95)
+print(f"reinforced: right {to_95['evaluation']['accuracy']:.2f} after {to_95['cpu_s']:.1f} CPU-seconds, "
+      f"{to_95['cpu_s'] / spent_s:.0f} times as many")
+
+# %% [markdown]
+# With worked solutions at hand, imitation is several times cheaper, and it would also work on the base without the skill. Reinforcement needs none of them, only a verifier; it pays where checking is cheap and writing is dear. And it needs a base that is right now and then. R1 itself uses both, in turns: that is chapter 11. Most of a step's time goes into sampling and, with a KL term, into two more passes over what was sampled; an imitated token costs one pass.
+
+# %% tags=["nbval-check-output"]
+receipt([
+    ("five fresh seeds: below 0.25 before, above 0.95 after", "all five", "asserted by tests/data/test_zero.py"),
+    ("bases without the skill end within 0.05 of where they began", "all three", "asserted by tests/data/test_zero.py"),
+    ("sixteen blind guesses hold the right digit", f"{1 - 0.9**16:.2f}", "computed"),
+    ("AIME 2024, R1-Zero, before and after, with a vote", "15.6, 77.9, 86.7", "source: Nature 645 (2025), figure 1"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. Your run's accuracy rises and its length does not. Is something wrong?
+#
+# <details><summary>Answer</summary>
+#
+# Not necessarily. Length rises where right answers are longer than what the base usually says. A base that already works everything out has no reason to grow longer.
+#
+# </details>
+#
+# 2. All rewards of a run are 0 from the first step on. Name two causes that look alike in the log, and how you tell them apart.
+#
+# <details><summary>Answer</summary>
+#
+# The base never solves a problem (make them easier, or sample more answers), or the reward never matches what the model writes: a template that eats `<think>`, an answer in another form. Read one answer and its rewards by hand before anything else.
+#
+# </details>
+#
+# 3. pass@1 went from 0.3 to 0.9 and pass@64 from 1.0 to 0.98. What happened?
+#
+# <details><summary>Answer</summary>
+#
+# Probability moved onto the ways that work most often, and a few rare right ways became rarer. The model is better at one attempt and slightly worse as a source of many different ones.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - Two rules and no examples take a base that can and does not bother from a fifth to nearly all of its held-out problems, in twenty steps, with answers that grow from 5 tokens to 29.
+# - It elicits: a base without the skill stays where it was, and waiting comes back only where it was seeded.
+# - A reward is paid for what it says, not for what you meant. Put a held-out measure of the goal beside it.
+#
+# ## Sources
+# DeepSeek-AI, DeepSeek-R1, Nature 645 (2025) 633 and its supplement; arXiv 2501.12948. Chen et al., arXiv 2107.03374 (pass@k). Wang et al., arXiv 2203.11171 (voting). Yue et al., arXiv 2504.13837; Shao et al., arXiv 2506.10947; Liu et al., arXiv 2503.20783.
+#
+# ## Next
+# Chapter 11 gives the model back a language a person can read, and the rest of its manners.

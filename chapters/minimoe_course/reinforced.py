@@ -44,17 +44,22 @@ def column(records: Sequence[dict], name: str) -> tuple[list[int], list[float]]:
 
 @mpl.rc_context(STYLE)
 def against_band(folder: Path, columns: Mapping[str, str], records: Sequence[dict], title: str) -> Figure:
-    """A panel for each {name of a number: label}: the run in colour over the grey band of `folder`'s stored seeds."""
-    bands = json.loads((Path(folder) / "band.json").read_text(encoding="utf-8"))
+    """A panel for each {name of a number: label}: the run in colour over the grey band of `folder`'s stored seeds.
+
+    Where the folder has no band.json, the run stands alone.
+    """
+    path = Path(folder) / "band.json"
+    bands = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"columns": {}}
     figure = Figure(figsize=(3.4 * len(columns), 3.4), layout="constrained")
     for number, (name, label) in enumerate(columns.items()):
-        axes, band = figure.add_subplot(1, len(columns), number + 1), bands["columns"][name]
-        axes.fill_between(band["step"], band["lowest"], band["highest"], color=GREY, alpha=0.35, linewidth=0)
-        middle = len(band["step"]) // 2
-        axes.annotate(
-            f"{len(bands['seeds'])} seeds", (band["step"][middle], band["lowest"][middle]), (0, -14), color=GREY,
-            textcoords="offset points", ha="center",
-        )  # fmt: skip
+        axes, band = figure.add_subplot(1, len(columns), number + 1), bands["columns"].get(name)
+        if band is not None:
+            axes.fill_between(band["step"], band["lowest"], band["highest"], color=GREY, alpha=0.35, linewidth=0)
+            middle = len(band["step"]) // 2
+            axes.annotate(
+                f"{len(bands['seeds'])} seeds", (band["step"][middle], band["lowest"][middle]), (0, -14), color=GREY,
+                textcoords="offset points", ha="center",
+            )  # fmt: skip
         axes.plot(*column(records, name), color=OKABE_ITO[number], marker="o", markersize=4)
         axes.set(xlabel="step", ylabel=label, ylim=(0, None))
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")

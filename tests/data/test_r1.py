@@ -1,0 +1,90 @@
+"""data/r1: the stages' results, the shipped checkpoints and the README say the same."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import minimoe
+from minimoe.rl.corpus import CHINESE, ENGLISH
+from minimoe.rl.recipe import STAGES
+from minimoe.rl.record import read_groups
+from minimoe.rl.stage_scores import language_scores
+from minimoe.tokenizer import Tokenizer
+from minimoe.training import History
+
+R1 = Path(__file__).resolve().parents[2] / "data" / "r1"
+
+
+@pytest.fixture(scope="module")
+def command():
+    spec = importlib.util.spec_from_file_location("r1_train", R1 / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def entries(command):
+    return command.known()
+
+
+def of(entries, stage, name):
+    return [entry["scores"][name] for entry in entries if entry["stage"] == stage]
+
+
+def test_every_seed_of_the_command_is_complete_or_named_as_failed(command, entries):
+    failed = {json.loads(line)["seed"] for line in (R1 / "failed.jsonl").read_text(encoding="utf-8").splitlines()}
+    complete = {entry["seed"] for entry in entries}
+    assert complete | failed == set(command.SEEDS) and not complete & failed
+    for seed in complete:
+        assert {entry["stage"] for entry in entries if entry["seed"] == seed} == set(STAGES)
+
+
+def test_r1_zero_is_right_and_thinks_about_chinese_in_english_and_the_cold_start_ends_that(entries):
+    assert min(of(entries, "r1_zero", "accuracy_zh")) > 0.8 and max(of(entries, "base", "accuracy_zh")) < 0.35
+    assert max(of(entries, "r1_zero", "language_zh")) < 0.05
+    assert min(of(entries, "dev1", "language_zh")) > 0.95
+    assert max(of(entries, "r1_zero", "readable")) < 0.1 and min(of(entries, "dev1", "readable")) > 0.7
+
+
+def test_the_cold_start_costs_english_and_the_last_stage_refuses(entries):
+    assert max(of(entries, "dev1", "accuracy_en")) < min(of(entries, "r1_zero", "accuracy_en")) - 0.2
+    assert max(of(entries, "base", "refused_plain")) == 0 and min(of(entries, "r1", "refused_plain")) == 1
+    assert min(of(entries, "r1", "refused_jailbreak")) > 0.95
+
+
+def test_a_whole_seed_takes_less_than_fifteen_cpu_minutes(entries):
+    for seed in {entry["seed"] for entry in entries}:
+        spent_s = sum(e["cpu_s"] + e["measuring_cpu_s"] for e in entries if e["seed"] == seed)
+        assert spent_s < 15 * 60
+
+
+def test_the_bands_are_those_of_the_lines(command, entries):
+    assert json.loads((R1 / "band.json").read_text(encoding="utf-8")) == json.loads(json.dumps(command.bands(entries)))
+
+
+def test_the_readme_has_the_table_that_the_command_prints(command, entries):
+    assert command.table(entries) in (R1 / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_files_are_of_the_shipped_seed(command, entries):
+    for stage in STAGES:
+        receipt = json.loads((R1 / stage / "receipt.json").read_text(encoding="utf-8"))
+        (line,) = [e for e in entries if e["stage"] == stage and e["seed"] == command.SHIPPED]
+        assert receipt["seed"] == command.SHIPPED and receipt["scores"] == line["scores"], stage
+    for stage in ("r1_zero", "dev2", "dev2_control", "r1"):
+        assert History.load(R1 / stage / "log.jsonl").records and read_groups(R1 / stage), stage
+
+
+@pytest.mark.parametrize("stage", ["base", "dev1", "dev2", "r1"])
+def test_a_shipped_checkpoint_answers_as_its_receipt_says(stage):
+    stated = json.loads((R1 / stage / "receipt.json").read_text(encoding="utf-8"))["scores"]
+    model, tokenizer = minimoe.load(R1 / stage, dtype=torch.float32), Tokenizer.load(R1 / stage)
+    for suffix, task in (("en", ENGLISH), ("zh", CHINESE)):
+        scores = language_scores(model, tokenizer, task, 60)
+        # the first 60 of the 200 problems a language: a standard error of up to 0.065 on a share
+        assert abs(scores["accuracy"] - stated[f"accuracy_{suffix}"]) < 0.2, (stage, suffix)
+        assert abs(scores["language"] - stated[f"language_{suffix}"]) < 0.1, (stage, suffix)
