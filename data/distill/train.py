@@ -4,7 +4,7 @@
     python data/distill/train.py --tune           # rates of both arms on seed 0, into tuning.jsonl
     python data/distill/train.py --study          # five fresh seeds, three preparations, into results.jsonl
     python data/distill/train.py --study --only middle   # one preparation alone
-    python data/distill/train.py --longer         # its students again, four times as many steps of fine-tuning
+    python data/distill/train.py --longer         # its students again: longer fine-tuning; more corpus, then RL
 
 The teacher is data/zero, R1-Zero on chains. The student is dense and 4.5 times smaller. A preparation is what the
 teacher's base had (data/reason): a stage of full skill, here of limited length, then the lazy habit. From each prepared
@@ -154,8 +154,8 @@ class Bench:
                 train(student, padded_batches(rows, SEQUENCES, self.seed), settings, label=None)
         return student, {"cpu_seconds": round(time.process_time() - start_s, 1)} | self.score(student)
 
-    def tuned(self, student, samples: list[Sample], settings: Settings, spent_s: float = 0.0) -> dict:
-        """Supervised fine-tuning of a copy of the student; `spent_s` went before."""
+    def tuned(self, student, samples: list[Sample], settings: Settings, spent_s: float = 0.0) -> tuple:
+        """Supervised fine-tuning of a copy of the student; `spent_s` went before. Gives the arm and the copy."""
         student, curve = copy.deepcopy(student), []
 
         def look(record):
@@ -163,7 +163,8 @@ class Bench:
                 curve.append((record["step"], digits(spent_s + record["cpu_s"]), self.along(student)))
 
         history = teach(student, self.tokenizer, samples, settings, SEQUENCES, self.seed, on_step=look)
-        return {"cpu_seconds": digits(spent_s + history["cpu_s"][-1])} | self.score(student) | {"curve": curve}
+        spent = {"cpu_seconds": digits(spent_s + history["cpu_s"][-1])}
+        return spent | self.score(student) | {"curve": curve}, student
 
     def harvest(self) -> tuple[Harvest, float]:
         """What is kept of the teacher's answers to this seed's problems, and the CPU-seconds that it took."""
@@ -178,10 +179,8 @@ class Bench:
         found, spent_s = self.harvest()
         other = sum(sample.response != TASK.think(sample.problem) for sample in found.samples)
         counts = found.describe() | {"other_traces": other}
-        return self.tuned(student, found.samples, settings, spent_s) | {
-            "sampling_cpu_seconds": spent_s,
-            "harvest": counts,
-        }
+        arm, _ = self.tuned(student, found.samples, settings, spent_s)
+        return arm | {"sampling_cpu_seconds": spent_s, "harvest": counts}
 
     def reinforced(self, student, settings: RLSettings = RL) -> dict:
         """R1-Zero on a copy of the student; evaluations are not in its CPU-seconds."""
@@ -217,8 +216,8 @@ def keep(bench: Bench, preparation: str) -> None:
     arms = {"distilled": bench.distilled(student, tuning), "reinforced": bench.reinforced(student, rl)}
     if preparation in CONTROLLED:
         traces = [Sample(sample.problem, TASK.think(sample.problem)) for sample in bench.harvest()[0].samples]
-        arms["true traces"] = bench.tuned(student, traces, SFT)
-        arms["more corpus"] = bench.tuned(student, lazy_samples(MORE.steps * SEQUENCES, seed), MORE)
+        arms["true traces"], _ = bench.tuned(student, traces, SFT)
+        arms["more corpus"], _ = bench.tuned(student, lazy_samples(MORE.steps * SEQUENCES, seed), MORE)
     entry = {"seed": seed, "preparation": preparation, "prepared": prepared, "arms": arms, "machine": machine()}
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
@@ -246,15 +245,18 @@ def tune() -> None:
 
 
 def longer() -> None:
-    """The middle preparation's students once more, fine-tuned until nothing more comes; into longer.jsonl."""
+    """The middle preparation's students once more, into longer.jsonl: fine-tuned until nothing more comes, and
+    reinforced after more of the corpus."""
     for seed in SEEDS:
         if all(entry["seed"] != seed for entry in known(LONGER)):
             bench = Bench(seed)
             student, prepared = bench.prepare(PREPARATIONS["middle"])
-            arm = bench.distilled(student, replace(SFT, steps=4 * SFT.steps))
+            arms = {"distilled": bench.distilled(student, replace(SFT, steps=4 * SFT.steps))}
+            more, learned = bench.tuned(student, lazy_samples(MORE.steps * SEQUENCES, seed), MORE)
+            arms["more corpus, then reinforced"] = {"corpus": more} | bench.reinforced(learned)
             with LONGER.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"seed": seed, "prepared": prepared, "distilled": arm}) + "\n")
-            print(f"{seed}: {prepared['accuracy']} -> {arm['accuracy']} ({arm['cpu_seconds']} s)", flush=True)
+                file.write(json.dumps({"seed": seed, "prepared": prepared, "arms": arms}) + "\n")
+            print(f"{seed}: {prepared['accuracy']} -> {[arm['accuracy'] for arm in arms.values()]}", flush=True)
 
 
 def shipped() -> None:
