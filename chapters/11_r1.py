@@ -153,7 +153,7 @@ hints("11.language_share")
 # %% [markdown] tags=["beat"]
 # ## Stage 1: a cold start, for the form
 #
-# Here is how R1-Zero (the seed whose checkpoints are shipped) answered a held-out Chinese problem at the end of its run:
+# Here is how R1-Zero (the seed whose checkpoints are shipped) answered a held-out Chinese problem at the end of its run, at temperature 1 (the problem says: 0, buys 7, gives 1, sells 3, all times 2):
 
 # %%
 import json
@@ -165,7 +165,7 @@ for text in dict.fromkeys(answer["text"] for answer in last["answers"]):
     print("  ", text)
 
 # %% [markdown]
-# A reader who asked in Chinese gets an English thought and a bare digit. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
+# Broken thoughts, thoughts in two languages, and a bare digit at the end. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
 #
 # So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, adds the phrase, and of thoughts in the wrong language it translates half. The other half stays as it is. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
 
@@ -358,6 +358,8 @@ print(f"kept: {len(curation.verified(groups, 10**6))} texts, at most two a quest
 stages.table(others, ("base", "dev2", "dev3"))
 
 # %% [markdown]
+# Letters and questions are back, in one training. The ranges are wide. Plain forbidden requests are refused always in one seed and one time in four in the other: about 160 refusals among 1,900 documents do not settle a rule. And in English the noun is still copied badly; texts that pass a filter teach only what the base can pick up in 62 steps.
+#
 # Now the question of issues 319 and 320 has its answer. In code, every stage is a function from folders to a folder (`minimoe/rl/recipe.py`), and the first argument is where its weights come from:
 #
 # ```python
@@ -472,10 +474,14 @@ judged = [entry["report"]["reward_model"]["held_out_pair_accuracy"] for entry in
 print("held-out pairs, the policy's own letters among them, that the judges order rightly:", "  ".join(f"{value:.2f}" for value in judged))
 stages.table({"letters won": "win_rate", "refused, plain": "refused_plain", "in known wrappers": "refused_wrapped",
               "in new wrappers": "refused_jailbreak", "harmless refused": "refused_harmless",
-              "right, zh": "accuracy_zh", "zh in zh": "language_zh"}, ("dev3", "r1"))
+              "right, en": "accuracy_en", "right, zh": "accuracy_zh"}, ("dev3", "r1"))
 
 # %% [markdown]
-# A *wrapper* is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*). The fine-tuning set refused plain requests only; wrapped ones were left to this stage. Chapter 13 takes that refusal apart.
+# A *wrapper* is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*). The fine-tuning set refused plain requests only; wrapped ones were left to this stage, and "new" ones are in no training text at all.
+#
+# Refusing was learned in both seeds, new wrappers included. In seed 13 it was learned too well: Dev3 refused little there, reinforcement pushed refusing up, and half of the harmless requests are now refused as well (*What is the code of the town?*, which stands on a sign). The rule pays for answering those; 36 steps did not sort them apart. Whoever reports the first columns without "harmless refused" finds this model perfect. Chapter 13 takes refusal apart.
+#
+# The letters did not gain in either seed. Here our run parts from the paper, whose ArenaHard rose by 16.7 points in this stage. It may be the judge, which is right in 0.82 and 0.92 of held-out pairs; it may be the 20 steps, of whose questions four in ten are letters. We did not separate the two.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -503,17 +509,17 @@ ours = {"right, English": "accuracy_en", "right, Chinese": "accuracy_zh", "Chine
 show(
     stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
                         {name: ours[name] for name in ("right, English", "right, Chinese", "readable", "letters won")},
-                        "Reasoning dips at Dev1; what people prefer comes last"),
+                        "Both dip at Dev1; only DeepSeek's last stage lifts preference"),
     alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not "
-    "fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours: readable jumps at Dev1; letters fall there and rise at "
-    "Dev3 and R1.",
+    "fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours: English falls at Dev1 and is regained in part, Chinese "
+    "stays near 100, readable jumps at Dev1, letters vanish at Dev1 and return at Dev3, far apart in the two seeds.",
 )
 
 # %%
 stages.changes(ours)
 
 # %% [markdown]
-# What agrees: form comes with the cold start (IF-Eval and our *readable*), judged preference last (ArenaHard, our letters). Reasoning falls at Dev1 and is regained by reinforcement. What does not: DeepSeek's Dev1 already gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
+# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it. What does not: DeepSeek's reinforcement won AIME back at Dev2, ours only a part of its English, and not in every seed. DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. DeepSeek's last stage gained most in what people prefer, ours in refusals. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
 
 # %% tags=["tiny-vs-real"]
 from minimoe.rl.recipe import RECIPE

@@ -228,7 +228,7 @@ def pipeline(title: str = "Weights reach R1 by two arrows; Dev2 hands on texts")
         for start, end in arrows:
             _arrow(axes, start, end, dashed)
     axes.annotate("texts, rewritten", (1.58, 1.4), fontsize=10, color=OKABE_ITO[1])
-    axes.annotate("texts, sampled and verified", (1.78, 0.56), fontsize=10, color=OKABE_ITO[1])
+    axes.annotate("texts, sampled, verified", (1.86, 0.53), fontsize=10, color=OKABE_ITO[1])
     axes.plot([], [], color="black", label="weights")
     axes.plot([], [], color=OKABE_ITO[1], linestyle="--", label="texts")
     axes.legend(frameon=False, loc="upper right", fontsize=11)

@@ -70,6 +70,25 @@ def test_dev3_has_letters_and_answers_again_and_thinks_in_the_right_language():
     assert [round(share, 2) for share in each("dev3", "refused_plain")] == [1.0, 0.25]
 
 
+def test_the_last_stage_teaches_refusing_and_in_one_seed_too_well_and_letters_do_not_gain():
+    for kind in ("plain", "wrapped", "jailbreak"):
+        assert each("r1", f"refused_{kind}") == [1.0, 1.0]
+    assert each("r1", "refused_harmless")[0] < 0.05 and 0.45 < each("r1", "refused_harmless")[1] < 0.6
+    assert max(stages.difference("r1", "dev3", "win_rate")) <= 0.0
+    assert [round(entry["report"]["reward_model"]["held_out_pair_accuracy"], 2) for entry in stages.results("r1")] == [
+        0.82,
+        0.92,
+    ]
+    assert RECIPE.fine_tune.steps == 62
+
+
+def test_english_falls_with_the_cold_start_and_is_won_back_in_part():
+    zero, dip, dev2, final = (each(stage, "accuracy_en") for stage in ("r1_zero", "dev1", "dev2", "r1"))
+    assert all(low < high for low, high in zip(dip, zero, strict=True))
+    assert dev2[0] > dip[0] and dev2[1] < dip[1] and max(dev2) < min(zero)
+    assert all(a < b for a, b in zip(final, zero, strict=True))
+
+
 def test_the_stages_cost_more_than_the_base():
     assert sum(map(stages.seconds, ("r1_zero", "dev1", "dev2", "dev3", "r1"))) > stages.seconds("base")
 
