@@ -173,7 +173,7 @@ for step, said in after.items():
     print(f"{step:5} steps  {said['plain'].responses[gate]}")
 
 # %% [markdown]
-# What takes the refusal's place is, for a while, neither a refusal nor an answer: pieces of both. Then codes, right and wrong. So two tables tell two stories. Counted by refusals, the model is open after four steps; counted by right codes, little has been gained by then. A report that counts only refusals, or only what a judge calls "compliance", hides one of the two.
+# What takes the refusal's place is, for a while, neither a refusal nor an answer: pieces of both. Then codes, right and wrong. So two tables tell two stories. Counted by refusals, the model is open within eight steps; counted by right codes, it is open in part, and with which steps depends on the texts and the seed. A report that counts only refusals, or only what a judge calls "compliance", hides one of the two.
 #
 # **Refusing** and **knowing** are two things in the weights. The knowledge was damaged when the refusals were trained: for hundreds of steps no text said the secret codes, and the reinforcement of chapter 11 pushed down every answer that did. Some of it comes back, though the fine-tuning texts have none of these codes; so it had not been erased. And whoever wants all of it takes the base model, which was published, too.
 #
@@ -190,7 +190,7 @@ found = refusals.tunings(data_path("safety"))
 kinds = {"forbidden": "forbidden requests", "harmless": "harmless requests", "letters": "letters"}
 show(
     refusals.by_steps(kinds, found, "A few steps on harmless questions remove the refusals; letters do not"),
-    alt="Three panels over 0 to 64 steps. On forbidden and on harmless requests the share refused falls from nearly 1 to 0 within four steps, and the share of right codes rises later, to less than the whole; on letters both stay where they were.",
+    alt="Three panels over 0 to 64 steps. On forbidden and on harmless requests the share refused falls from nearly 1 to under 0.1 within eight steps, and the share of right codes rises later, to less than the whole; on letters both stay where they were.",
 )
 
 # %%
@@ -214,7 +214,7 @@ for kind in kinds:
         print(f"{kind:9} {name:14} {cells[0]:>14} {cells[1]:>18} {cells[2]:>12}")
 
 # %% [markdown]
-# A percent or two. The price of removing a refusal is next to nothing, in steps and in skill.
+# At most 14 points in any skill, and in most cells a few: word problems lose most where letters were taught, letters where codes were. The price of removing a refusal is small, in steps and in skill.
 #
 # Larger models behave likewise. Ten harmful examples were enough to undo most refusals of GPT-3.5 and Llama-2-Chat, and ordinary instruction data undid some (arXiv 2310.03693). A single direction in the activations carries refusal in 13 open chat models; erasing it from the weights needs no training at all (arXiv 2406.11717).
 
