@@ -271,7 +271,8 @@ def test_rows_without_advantage_can_be_left_out(name):
     assert grad[[1, 3]].abs().max() == 0
 
 
-@pytest.mark.parametrize("name", [*sorted(OBJECTIVES.keys() - {"cispo"}), "two_sided"])  # CISPO's gradient is not its value's
+# CISPO's gradient is not its value's
+@pytest.mark.parametrize("name", [*sorted(OBJECTIVES.keys() - {"cispo"}), "two_sided"])
 def test_gradients_are_those_of_finite_differences(name):
     objective = OBJECTIVES.get(name, replace(PPO, two_sided=1.5))
     batch = random_batch(seed=3)
