@@ -5,7 +5,7 @@
     python data/clock/train.py --control          # the same for bases whose corpus holds no second attempt
 
 What is in `results.jsonl` already is kept, so a command that was stopped can be given again. The configuration below
-was frozen after runs with seeds 0 and 1 and before any other seed was run.
+was chosen on seeds 0 and 1; no other seed has been run with it yet.
 """
 
 import argparse
