@@ -23,14 +23,14 @@ __all__ = [
     "PREPARATIONS",
     "arm",
     "at_equal_seconds",
-    "by_preparation",
+    "by_skill",
     "difference",
     "over_seconds",
     "prepared",
 ]
-__all__ += ["results", "seconds_to", "table"]
+__all__ += ["results", "seconds_to", "spread", "table"]
 
-PREPARATIONS = ("none", "middle", "full")
+PREPARATIONS = {"none": 0, "middle": 170, "full": 250}  # steps of the stage of full skill
 ARMS = ("distilled", "reinforced", "true traces", "more corpus")
 
 
@@ -93,56 +93,58 @@ def spread(values: list[float]) -> str:
     return f"{statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
+def _above(curve: list, skill: float) -> tuple[list[float], list[float]]:
+    """The seconds of a curve, and its accuracies minus the skill."""
+    return [s for _, s, _ in curve], [accuracy - skill for _, _, accuracy in curve]
+
+
 def over_seconds(preparation: str, title: str) -> Figure:
-    """Held-out accuracy of both arms over CPU-seconds, and what the prepared student can do when made to think."""
-    series = {}
+    """Both arms over CPU-seconds: held-out accuracy minus that of the prepared student when made to think.
+
+    Median of the seeds, and from the lowest to the highest.
+    """
+    series, records = {}, results(preparation)
     for name in ("distilled", "reinforced"):
-        paths = [record["arms"][name]["curve"] for record in results(preparation)]
-        series[name] = [([point[1] for point in path], [point[2] for point in path]) for path in paths]
-    figure = band_figure(series, title, "CPU-seconds", "right, greedy (held out)", bounds=(0, 1.03))
-    skill = statistics.fmean(prepared(preparation, "made_to_think"))
+        series[name] = [
+            _above(record["arms"][name]["curve"], record["prepared"]["made_to_think"]) for record in records
+        ]
+    figure = band_figure(series, title, "CPU-seconds", "right, minus right before when made to think")
     axes = figure.axes[0]
-    axes.axhline(skill, color=GREY, linestyle="--", linewidth=1.4)
-    right = axes.get_xlim()[1]
-    axes.annotate("the prepared student, made to think", (right, skill), (0, -14), textcoords="offset points",
-                  ha="right", color=GREY)  # fmt: skip
+    axes.axhline(0, color=GREY, linestyle="--", linewidth=1.4)
+    axes.set_ylabel("right (held out), minus\nright before, made to think")
     axes.get_legend().remove()
     for number, (name, pairs) in enumerate(series.items()):
-        end = [(xs[-1], ys[-1]) for xs, ys in pairs]
-        at = tuple(np.median(end, axis=0))
-        axes.annotate(name, at, (0, 10 if number else -18), textcoords="offset points", color=OKABE_ITO[number],
-                      ha="right" if number else "left")  # fmt: skip
+        at = tuple(np.median([(xs[-1], ys[-1]) for xs, ys in pairs], axis=0))
+        axes.annotate(name, at, (6, 6) if number == 0 else (0, 12), textcoords="offset points",
+                      color=OKABE_ITO[number], ha="right" if number else "left")  # fmt: skip
     return figure
 
 
 @mpl.rc_context(STYLE)
-def by_preparation(title: str) -> Figure:
-    """A dot a seed for each preparation: both arms, and the prepared student when it is made to think."""
-    figure, axes = blank(title, "steps of the stage of full skill", "right, greedy (held out)")
-    columns = {
-        "distilled": [arm(p, "distilled") for p in PREPARATIONS],
-        "reinforced": [arm(p, "reinforced") for p in PREPARATIONS],
-        "made to think": [prepared(p, "made_to_think") for p in PREPARATIONS],
-    }
-    places = np.arange(len(PREPARATIONS))
-    for number, (label, groups) in enumerate(columns.items()):
-        grey = label == "made to think"
-        colour, shift = GREY if grey else OKABE_ITO[number], (number - 1) * 0.16
-        for place, values in zip(places, groups, strict=True):
-            xs = np.full(len(values), place + shift)
-            axes.plot(xs, values, MARKS[number], color=colour, alpha=0.7, markersize=5)
-        means = [statistics.fmean(values) for values in groups]
-        axes.plot(places + shift, means, color=colour, linestyle="--" if grey else "-", linewidth=1.4, label=label)
-    axes.set_xticks(places, [f"{p}" for p in PREPARATIONS])
-    axes.set_ylim(0, 1.05)
-    axes.legend(frameon=False, fontsize=11, loc="lower right")
+def by_skill(title: str) -> Figure:
+    """Every student twice, for both arms: where it ended, over what it could do before when it was made to think."""
+    figure, axes = blank(title, "right before, when made to think", "right at the end, greedy (held out)")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.4)
+    axes.annotate("as much as before", (0.2, 0.2), (8, -10), textcoords="offset points", color=GREY)
+    for number, name in enumerate(("distilled", "reinforced")):
+        for preparation, mark in zip(PREPARATIONS, MARKS, strict=False):
+            style = {"color": OKABE_ITO[number], "alpha": 0.8, "markersize": 7}
+            style |= {"markerfacecolor": "none"} if name == "reinforced" else {}
+            xs, ys = prepared(preparation, "made_to_think"), arm(preparation, name)
+            axes.plot(xs, ys, mark, label=f"{name}, {preparation}", **style)
+    axes.set_ylim(0, 1.06)
+    axes.legend(frameon=False, fontsize=10, loc="lower right")
     return figure
 
 
-def seconds_to(preparation: str, accuracy: float) -> float:
-    """The mean CPU-seconds after which the reinforced student first has this accuracy; infinite if one never has."""
-    firsts = [
-        next((s for _, s, value in record["arms"]["reinforced"]["curve"] if value >= accuracy), float("inf"))
-        for record in results(preparation)
-    ]
-    return statistics.fmean(firsts)
+def seconds_to(accuracy: float, skill: float) -> list[tuple[str, int, float]]:
+    """For every student that had this skill (accuracy when made to think) or more: preparation, seed, and the
+    CPU-seconds after which it first had `accuracy` when reinforced; infinite if never."""
+    found = []
+    for preparation in PREPARATIONS:
+        for record in results(preparation):
+            if record["prepared"]["made_to_think"] >= skill:
+                curve = record["arms"]["reinforced"]["curve"]
+                first = next((s for _, s, value in curve if value >= accuracy), float("inf"))
+                found.append((preparation, record["seed"], first))
+    return found

@@ -53,12 +53,22 @@ def test_a_difference_is_taken_seed_by_seed_with_students_t():
     assert gap.high - gap.mean == pytest.approx(12.706 * 0.1, rel=1e-3)  # sd .1414 over the root of 2
 
 
-def test_the_seconds_to_an_accuracy_are_a_mean_and_infinite_if_a_seed_never_has_it():
-    assert distilled.seconds_to("middle", 0.3) == (6.5 + 6.5) / 2
-    assert distilled.seconds_to("middle", 0.55) == float("inf")
+def test_the_seconds_to_an_accuracy_are_those_of_the_students_with_the_skill(monkeypatch):
+    monkeypatch.setattr(distilled, "PREPARATIONS", {"middle": 170})
+    assert distilled.seconds_to(0.3, skill=0.5) == [("middle", 0, 6.5), ("middle", 1, 6.5)]
+    assert distilled.seconds_to(0.55, skill=0.5) == [("middle", 0, float("inf")), ("middle", 1, 20.0)]
+    assert distilled.seconds_to(0.3, skill=0.6) == []
 
 
-def test_the_figure_over_seconds_marks_what_the_student_could_do():
-    figure = distilled.over_seconds("middle", "Title")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert "the prepared student, made to think" in texts and {"distilled", "reinforced"} <= set(texts)
+def test_every_student_is_in_the_figure_of_skills_twice(monkeypatch):
+    monkeypatch.setattr(distilled, "PREPARATIONS", {"middle": 170})
+    axes = distilled.by_skill("Title").axes[0]
+    points = {line.get_label(): len(line.get_xdata()) for line in axes.lines[1:]}
+    assert points == {"distilled, middle": 2, "reinforced, middle": 2}
+
+
+def test_the_figure_over_seconds_is_relative_to_what_each_student_could_do():
+    axes = distilled.over_seconds("middle", "Title").axes[0]
+    assert {"distilled", "reinforced"} <= {text.get_text() for text in axes.texts}
+    medians = [line.get_ydata().tolist() for line in axes.lines[:2]]
+    assert medians == [pytest.approx([-0.1, 0.45]), pytest.approx([-0.3, -0.2, 0.05])]
