@@ -78,7 +78,7 @@ documents = encode_documents(tokenizer, corpus.train)
 
 def live(model=None, on_step=None, **settings):
     """60 steps from the same start, on the same batches. The progress line goes when the run is over."""
-    model, batches = model or minimoe.Transformer(small, seed=0), Batches(documents, 8, 128, seed=0)
+    model, batches = model or minimoe.Transformer(small, seed=0), Batches(documents, 6, 128, seed=0)
     history = train(model, batches, Settings(steps=60, **settings), on_step=on_step)
     clear_output()
     return history
