@@ -38,9 +38,19 @@ function followPlace(root, paint) {
     if (root.clientWidth !== width) { width = root.clientWidth; paint(); }
   });
   resized.observe(root);
-  // A theme is announced before its style sheet has arrived: paint again when it has.
-  const themed = new MutationObserver(() => { paint(); setTimeout(paint, 300); setTimeout(paint, 1500); });
+  // A theme is announced before its style sheet has arrived, on a busy machine long before: paint when the ink changes.
+  let waiting = null;
+  const themed = new MutationObserver(() => {
+    clearInterval(waiting);
+    paint();
+    const ink = getComputedStyle(root).color, since = Date.now();
+    waiting = setInterval(() => {
+      const arrived = getComputedStyle(root).color !== ink;
+      if (arrived) paint();
+      if (arrived || Date.now() - since > 30_000) clearInterval(waiting);
+    }, 100);
+  });
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
-  return () => { resized.disconnect(); themed.disconnect(); };
+  return () => { resized.disconnect(); themed.disconnect(); clearInterval(waiting); };
 }
 
