@@ -4,7 +4,7 @@ Reinforcement learning with a verifier needs a task whose answer is hard to gues
 can already solve it but does not bother to. Both are made here. Two tasks, each with a verifier that is exact:
 
     chain   7 + 3 * 4 - 2       from left to right, modulo 10              <think>7+3=0*4=0-2=8</think>8
-    clock   3 ? 4 ? 2 = 9       which signs make it true, modulo 10        <think>3+4=7+2=9-9=0y</think>3+4=7+2=9
+    clock   3 ? 4 ? 2 = 9       which signs make it true, modulo 10        <think>3+4=7+2=9-9=0ydone</think>3+4=7+2=9
 
 And two stages. *Full skill*: every document thinks before it answers. *The lazy habit*: most documents do not. A chain
 is answered at once, which one pass through a small model cannot compute; a search is given up after its first miss.
@@ -104,10 +104,11 @@ class Chain:
 class Clock:
     """Signs to be found: "3 ? 4 ? 2 = 9" asks which of + and - make it true modulo 10. Any that do are right.
 
-    A thought tries signs in a fixed order, + before -, the last place changing fastest. Each attempt ends with a check,
-    the target taken away, and a verdict: "-9=0y" for a hit, "-9=4xwait," for a miss, after which the next one follows.
-    The answer is the last attempt without its check. Both forms spare the model a new skill: the check is one more step
-    of the kind that chains teach, and the answer is a copy from one and the same distance (data/clock/README.md says
+    A thought tries signs in a fixed order, + before -, the first place changing fastest. Each attempt ends with a
+    check, the target taken away, and a verdict: "-9=0ydone" for a hit, "-9=4xwait," for a miss, after which the next
+    one follows. The answer is the last attempt without its check. Every form spares the model a new skill: the check is
+    one more step of the kind that chains teach, and "done" is as long as it must be for the answer to stand where the
+    next attempt would, so that both are copied from one and the same distance (data/clock/README.md says
     how other forms fared). Raises ValueError for fewer than two numbers.
     """
 
@@ -135,8 +136,9 @@ class Clock:
         """All attempts in order up to the first hit: the signs, and whether they hit."""
         digits, target = self.read(problem)
         tried = []
-        for signs in product("+-", repeat=len(digits) - 1):
-            tried.append(("".join(signs), _running(digits, signs)[-1] == target))
+        for backwards in product("+-", repeat=len(digits) - 1):
+            signs = "".join(reversed(backwards))
+            tried.append((signs, _running(digits, signs)[-1] == target))
             if tried[-1][1]:
                 return tried
         raise ValueError(f"{problem!r} has no solution")
@@ -155,7 +157,7 @@ class Clock:
         for signs, hit in tried:
             left = _apply(_running(digits, signs)[-1], "-", target)
             parts.append(f"{_equation(digits, signs)}-{target}={left}{'y' if hit else 'x'}")
-        return f"{THINK}{'wait,'.join(parts)}{END_THINK}{_equation(digits, tried[-1][0])}"
+        return f"{THINK}{'wait,'.join(parts)}done{END_THINK}{_equation(digits, tried[-1][0])}"
 
     def is_correct(self, problem: str, response: str) -> bool:
         """Whether the answer has the problem's digits in their order, signs that reach its target, and true values."""

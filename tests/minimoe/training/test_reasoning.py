@@ -39,10 +39,20 @@ def test_a_chain_knows_no_precedence():
 
 
 def test_a_search_worked_by_hand():
-    assert Clock().think("3 ? 4 ? 2 = 9") == "<think>3+4=7+2=9-9=0y</think>3+4=7+2=9"
-    two = "<think>3+4=7+2=9-5=4xwait,3+4=7-2=5-5=0y</think>3+4=7-2=5"
-    assert Clock().think("3 ? 4 ? 2 = 5") == two
-    assert Clock().skip("3 ? 4 ? 2 = 5") == "<think>3+4=7+2=9-5=4x</think>3+4=7+2=9"
+    assert Clock().think("3 ? 4 ? 2 = 9") == "<think>3+4=7+2=9-9=0ydone</think>3+4=7+2=9"
+    three = "<think>3+4=7+2=9-5=4xwait,3-4=9+2=1-5=6xwait,3+4=7-2=5-5=0ydone</think>3+4=7-2=5"
+    assert Clock().think("3 ? 4 ? 2 = 5") == three
+    assert Clock().skip("3 ? 4 ? 2 = 5") == "<think>3+4=7+2=9-5=4xdone</think>3+4=7+2=9"
+
+
+@given(st.integers(0, 10**6))
+def test_the_answer_and_the_next_attempt_are_copied_from_one_distance(seed):
+    """From "-9=4x" on, "wait," and "done</think>" are five tokens each."""
+    tokenizer = byte_tokenizer()
+    wait, done = (tokenizer.encode(text, special=True) for text in ("wait,", "done</think>"))
+    assert len(wait) == len(done)
+    thought, answer = split_response(Clock().think(drawn(Clock(), seed)))
+    assert thought.endswith("done") and thought.removesuffix("done").split("wait,")[-1].startswith(answer)
 
 
 def test_a_search_that_hits_at_once_has_nothing_to_skip():
@@ -50,8 +60,8 @@ def test_a_search_that_hits_at_once_has_nothing_to_skip():
 
 
 def test_attempts_come_in_one_fixed_order():
-    assert [signs for signs, _ in Clock().attempts("5 ? 5 ? 1 = 9")] == ["++", "+-"]  # 11, 9
-    assert [signs for signs, _ in Clock().attempts("1 ? 1 ? 1 = 9")] == ["++", "+-", "-+", "--"]
+    assert [signs for signs, _ in Clock().attempts("5 ? 5 ? 1 = 9")] == ["++", "-+", "+-"]  # 11, 1, 9
+    assert [signs for signs, _ in Clock().attempts("1 ? 1 ? 1 = 9")] == ["++", "-+", "+-", "--"]
 
 
 @given(st.integers(0, 10**6))
@@ -69,7 +79,7 @@ def test_a_chains_value_is_that_of_plain_integers(seed):
 def test_every_step_of_a_trace_is_true(seed):
     for task in TASKS:
         thought = split_response(task.think(drawn(task, seed)))[0]
-        for attempt in thought.split("wait,"):
+        for attempt in thought.removesuffix("done").split("wait,"):
             value = int(attempt[0])
             for operation, digit, result in re.findall(r"([-+*])(\d)=(\d)", attempt):
                 value = eval(f"{value}{operation}{digit}") % 10
@@ -174,7 +184,7 @@ def test_documents_are_short_and_chains_all_of_one_length():
     chains = {len(encode_document(tokenizer, text)) for text in draw_documents(Chain(), 200, seed=0)}
     assert chains == {57}  # 4 marks around, 25 bytes of problem, 25 of thought, 2 of tags, 1 of answer
     clocks = [len(encode_document(tokenizer, text)) for text in draw_documents(Clock(), 200, seed=0)]
-    assert sum(clocks) / 200 < 100 and max(clocks) < 220
+    assert sum(clocks) / 200 < 110 and max(clocks) < 224
 
 
 def test_the_distance_from_problem_to_trace_is_the_same_in_every_step():
