@@ -76,6 +76,7 @@ def main() -> None:
     if arguments.weak:
         keep("weak: length", lambda: in_passing(BASE, SETTINGS, LENGTH))
         hacked_and_repaired()
+        keep("true rules: rate of the weak run", lambda: in_passing(BASE, HACKED, R1_ZERO))
     if not (arguments.fresh or arguments.control or arguments.weak):
         shipped()
 
