@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 TORCH = "torch==2.13.0"
-CUDA = re.compile(r"(nvidia|cuda|triton)([-_].*)?$")
+CUDA = re.compile(r"(nvidia|cuda)([-_].*)?$")
 
 
 def resolve():

@@ -13,7 +13,7 @@ import yaml
 
 # conda name -> the name on the Python package index
 CONDA_NAMES = {"pytorch-cpu": "torch", "numpy": "numpy", "python": None, "pip": None}
-GATE = ("lab", "hub", "test")  # the extras that `make test` installs, and that the lock resolves
+GATE = ("lab", "hub", "kernels", "test")  # the extras that `make test` installs, and that the lock resolves
 
 
 @pytest.fixture(scope="module")
