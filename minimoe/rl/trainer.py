@@ -20,7 +20,6 @@ import copy
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -33,10 +32,9 @@ from minimoe.rl.settings import RLSettings
 from minimoe.rl.silence import notice_of, silence
 from minimoe.rl.tasks import Question, Questions
 from minimoe.training.contention import Contention
-from minimoe.training.history import History, Log
 from minimoe.training.loop import LOG_NAME
 from minimoe.training.progress import ProgressLine
-from minimoe.training.snapshot import STATE_NAME, compare_runs, read_state, write_state
+from minimoe.training.snapshot import STATE_NAME, RunFolder
 
 __all__ = ["GRPOTrainer", "reinforce"]
 
@@ -65,10 +63,9 @@ class GRPOTrainer:
         self.groups: list[dict] = []
         self.steps, self.cpu_s, self.wall_s, self.skipped = 0, 0.0, 0.0, 0
         self.contention = Contention()
-        self.saved_at, self.between_steps, self.log, self.group_log = None, True, None, None
-        self.folder = None if folder is None else Path(folder)
-        if self.folder is not None:
-            self._open_folder()
+        self.between_steps, self.folder, self.log, self.group_log = True, None, None, None
+        if folder is not None:
+            self._open(folder)
         if self.steps == 0 and not self.groups and settings.evaluate_every:
             self._watch()
 
@@ -170,28 +167,24 @@ class GRPOTrainer:
 
     # --- the state on disk --------------------------------------------------------------------------------------------
 
-    def _open_folder(self) -> None:
+    def _open(self, folder) -> None:
         """Go on from the folder's state, if there is one, and open the logs."""
-        self.identity = {
+        identity = {
             "config": self.model.config.to_dict(),
             "settings": {name: str(value) for name, value in vars(self.settings).items()},
             "data": {"questions": repr(self.questions), "rewards": repr(self.rewards)},
         }
-        state = read_state(self.folder)
+        self.folder = RunFolder(folder, identity)
+        state = self.folder.stored()
         if state is not None:
-            compare_runs(state["run"], self.identity, self.folder)
             if not any(_equal(self.model.state_dict(), state[name]) for name in ("start", "model")):
                 raise ValueError(
-                    f"{self.folder} holds another run: it began with other weights than this model's; give the model "
+                    f"{folder} holds another run: it began with other weights than this model's; give the model "
                     f"that it began with, or another folder, or delete {STATE_NAME} to start anew"
                 )
             self._restore(state)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.log = Log(self.folder / LOG_NAME, self.records)
-            self.group_log = Log(self.folder / GROUPS_NAME, self.groups)
-        except OSError as error:
-            raise OSError(f"cannot keep a run in {self.folder}: {error}") from error
+        self.log = self.folder.open_log(LOG_NAME, self.records)
+        self.group_log = self.folder.open_log(GROUPS_NAME, self.groups)
 
     def _restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
@@ -202,43 +195,32 @@ class GRPOTrainer:
             optimizer.load_state_dict(stored)
         self.steps, self.skipped = state["steps"], state["skipped"]
         self.cpu_s, self.wall_s = state["cpu_s"], state["wall_s"]
-        path = self.folder / LOG_NAME
-        self.records = History.load(path).records[: self.steps] if path.exists() else []
-        self.groups = read_groups(self.folder, until=self.steps)
-        if len(self.records) < self.steps:
-            raise ValueError(f"{path} has {len(self.records)} steps, the state beside it {self.steps}: the log was cut")
+        self.records = self.folder.records(LOG_NAME, self.steps)
+        self.groups = read_groups(self.folder.path, until=self.steps)
 
     def save(self) -> None:
         """Write the state of the run into its folder, entirely or not at all. Raises OSError with the reason."""
-        if self.log is None:
+        if self.folder is None:
             raise ValueError("this run has no folder to save to")
-        self.log.sync()
-        self.group_log.sync()
-        write_state(
-            self.folder,
-            {
-                "run": self.identity,
-                "model": self.model.state_dict(),
-                "start": self.start.state_dict(),
-                "reference": self.learner.reference.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.learner.optimizers],
-                "steps": self.steps,
-                "skipped": self.skipped,
-                "cpu_s": self.cpu_s,
-                "wall_s": self.wall_s,
-            },
-        )
-        self.saved_at = self.steps
+        state = {
+            "model": self.model.state_dict(),
+            "start": self.start.state_dict(),
+            "reference": self.learner.reference.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.learner.optimizers],
+            "skipped": self.skipped,
+            "cpu_s": self.cpu_s,
+            "wall_s": self.wall_s,
+        }
+        self.folder.save(self.steps, state)
 
     def close(self) -> None:
         """Save what is not saved yet, unless the run was interrupted inside a step, and close the logs."""
-        if self.log is not None:
+        if self.folder is not None:
             try:
-                if self.between_steps and self.saved_at != self.steps:
+                if self.between_steps and self.folder.saved_at != self.steps:
                     self.save()
             finally:
-                self.log.close()
-                self.group_log.close()
+                self.folder.close()
 
 
 def _equal(weights: dict, others: dict) -> bool:

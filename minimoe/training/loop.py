@@ -14,18 +14,17 @@ products run in FP8.
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
 
 from minimoe.training.balance import batch_balance_loss, update_bias, use_rule, violations
 from minimoe.training.contention import Contention
 from minimoe.training.data import Batches
-from minimoe.training.history import History, Log
+from minimoe.training.history import History
 from minimoe.training.optimizer import build_optimizers
 from minimoe.training.progress import ProgressLine
 from minimoe.training.settings import Settings
-from minimoe.training.snapshot import compare_runs, read_state, write_state
+from minimoe.training.snapshot import RunFolder
 
 __all__ = ["LOG_NAME", "Trainer", "evaluate", "train"]
 
@@ -65,11 +64,11 @@ class Trainer:
         )
         self.records: list[dict] = []
         self.steps, self.tokens, self.cpu_s, self.wall_s = 0, 0, 0.0, 0.0
-        self.exhausted, self.saved_at, self.contention = False, None, Contention()
+        self.exhausted, self.contention = False, Contention()
         self.between_steps = True  # a run interrupted inside a step is in no state that could be saved
-        self.folder, self.log = None if folder is None else Path(folder), None
-        if self.folder is not None:
-            self._open_folder()
+        self.folder, self.log = None, None
+        if folder is not None:
+            self._open(folder)
 
     @property
     def progress(self) -> float:
@@ -158,22 +157,18 @@ class Trainer:
 
     # --- the state on disk --------------------------------------------------------------------------------------------
 
-    def _open_folder(self) -> None:
+    def _open(self, folder) -> None:
         """Go on from the folder's state, if there is one, and open the log."""
-        self.identity = {
+        identity = {
             "config": self.model.config.to_dict(),
             "settings": _plain(self.settings.to_dict()),
             "data": {"fingerprint": self.batches.fingerprint, "sequences": self.batches.sequences},
         }
-        state = read_state(self.folder)
+        self.folder = RunFolder(folder, identity)
+        state = self.folder.stored()
         if state is not None:
-            compare_runs(state["run"], self.identity, self.folder)
             self._restore(state)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.log = Log(self.folder / LOG_NAME, self.records)
-        except OSError as error:
-            raise OSError(f"cannot keep a run in {self.folder}: {error}") from error
+        self.log = self.folder.open_log(LOG_NAME, self.records)
 
     def _restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
@@ -184,42 +179,32 @@ class Trainer:
         self.settings = Settings(**_tuples(state["settings"]))
         self.steps, self.tokens = state["steps"], state["tokens"]
         self.cpu_s, self.wall_s = state["cpu_s"], state["wall_s"]
-        path = self.folder / LOG_NAME
-        known = History.load(path).records if path.exists() else []
-        if len(known) < self.steps:
-            raise ValueError(f"{path} has {len(known)} steps, the state beside it {self.steps}: the log was cut")
-        self.records = known[: self.steps]
+        self.records = self.folder.records(LOG_NAME, self.steps)
 
     def save(self) -> None:
         """Write the state of the run into its folder, entirely or not at all. Raises OSError with the reason."""
-        if self.log is None:
+        if self.folder is None:
             raise ValueError("this run has no folder to save to")
-        self.log.sync()
-        write_state(
-            self.folder,
-            {
-                "run": self.identity,
-                "settings": _plain(self.settings.to_dict()),
-                "model": self.model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "place": self.batches.place(),
-                "rng": torch.get_rng_state(),
-                "steps": self.steps,
-                "tokens": self.tokens,
-                "cpu_s": self.cpu_s,
-                "wall_s": self.wall_s,
-            },
-        )
-        self.saved_at = self.steps
+        state = {
+            "settings": _plain(self.settings.to_dict()),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "place": self.batches.place(),
+            "rng": torch.get_rng_state(),
+            "tokens": self.tokens,
+            "cpu_s": self.cpu_s,
+            "wall_s": self.wall_s,
+        }
+        self.folder.save(self.steps, state)
 
     def close(self) -> None:
         """Save what is not saved yet, unless the run was interrupted inside a step, and close the log."""
-        if self.log is not None:
+        if self.folder is not None:
             try:
-                if self.between_steps and self.saved_at != self.steps:
+                if self.between_steps and self.folder.saved_at != self.steps:
                     self.save()
             finally:
-                self.log.close()
+                self.folder.close()
 
 
 def _plain(values):

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["STATE_NAME", "compare_runs", "read_state", "write_state"]
+from minimoe.training.history import History, Log
+
+__all__ = ["STATE_NAME", "RunFolder", "compare_runs", "read_state", "write_state"]
 
 STATE_NAME = "state.pt"
 
@@ -78,3 +80,49 @@ def compare_runs(stored: dict, wanted: dict, folder) -> None:
                     f"{folder} holds another run: {label} was {old!r} there and is {new!r} here; "
                     f"give another folder, or delete {STATE_NAME} to start anew"
                 )
+
+
+class RunFolder:
+    """The folder of one run: its logs, open while the run goes on, and its state, written between two steps.
+
+    `identity`: what makes it this run and no other, as dicts of plain values ("config", "settings", "data").
+    """
+
+    def __init__(self, folder, identity: dict):
+        self.path, self.identity, self.saved_at, self.logs = Path(folder), identity, None, []
+
+    def stored(self) -> dict | None:
+        """The state to go on from, None if there is none. Raises ValueError if it is another run's, or no state."""
+        state = read_state(self.path)
+        if state is not None:
+            compare_runs(state["run"], self.identity, self.path)
+        return state
+
+    def records(self, name: str, steps: int) -> list[dict]:
+        """The first `steps` lines of the log called `name`. Raises ValueError if it has fewer."""
+        path = self.path / name
+        known = History.load(path).records if path.exists() else []
+        if len(known) < steps:
+            raise ValueError(f"{path} has {len(known)} steps, the state beside it {steps}: the log was cut")
+        return known[:steps]
+
+    def open_log(self, name: str, records: list[dict]) -> Log:
+        """A log that begins with what is known. Raises OSError with the folder and the reason."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.logs.append(Log(self.path / name, records))
+        except OSError as error:
+            raise OSError(f"cannot keep a run in {self.path}: {error}") from error
+        return self.logs[-1]
+
+    def save(self, steps: int, state: dict) -> None:
+        """Write the state after `steps` steps, entirely or not at all. Raises OSError with the reason."""
+        for log in self.logs:
+            log.sync()
+        write_state(self.path, {"run": self.identity, "steps": steps} | state)
+        self.saved_at = steps
+
+    def close(self) -> None:
+        """Close the logs."""
+        for log in self.logs:
+            log.close()

@@ -12,7 +12,7 @@ import torch
 
 import minimoe
 from minimoe.training import Batches, Settings, Trainer, train
-from minimoe.training.snapshot import STATE_NAME, compare_runs, read_state, write_state
+from minimoe.training.snapshot import STATE_NAME, RunFolder, compare_runs, read_state, write_state
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 KILLS = 20
@@ -149,3 +149,35 @@ def test_batches_that_cannot_keep_their_place_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match="needs a Batches"):
         Trainer(model, iter(batches), settings, folder=tmp_path)
     assert dataclasses.asdict(settings)["save_every"] == 2 and not any(tmp_path.iterdir())
+
+
+# --- the folder of a run ----------------------------------------------------------------------------------------------
+
+IDENTITY = {"config": {"layers": 2}, "settings": {"lr": 0.1}, "data": {"seed": 0}}
+
+
+def test_a_folder_gives_back_the_state_that_it_was_given_and_the_logs_lines_up_to_it(tmp_path):
+    kept = RunFolder(tmp_path / "run", IDENTITY)
+    assert kept.stored() is None and kept.records("log.jsonl", 0) == []
+    log = kept.open_log("log.jsonl", [])
+    for step in (1, 2, 3):
+        log.add({"step": step})
+    kept.save(2, {"weights": torch.ones(3)})
+    kept.close()
+    assert log.file.closed and kept.saved_at == 2
+    again = RunFolder(tmp_path / "run", IDENTITY)
+    state = again.stored()
+    assert state["steps"] == 2 and torch.equal(state["weights"], torch.ones(3))
+    assert again.records("log.jsonl", 2) == [{"step": 1}, {"step": 2}]
+    with pytest.raises(ValueError, match="log.jsonl has 3 steps, the state beside it 4: the log was cut"):
+        again.records("log.jsonl", 4)
+
+
+def test_a_folder_of_another_run_is_refused_and_kept(tmp_path):
+    kept = RunFolder(tmp_path, IDENTITY)
+    kept.open_log("log.jsonl", [])
+    kept.save(1, {})
+    kept.close()
+    with pytest.raises(ValueError, match="settings.lr was 0.1 there and is 0.2 here"):
+        RunFolder(tmp_path, IDENTITY | {"settings": {"lr": 0.2}}).stored()
+    assert RunFolder(tmp_path, IDENTITY).stored()["steps"] == 1
