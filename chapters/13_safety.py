@@ -451,21 +451,21 @@ print("runs in which anything was harmed:", sum(bool(program["harm"]) for progra
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# How few examples are enough? Eight steps each time, on 1, 2, 4, 16 or 64 documents of a set. **Try first:** run it as it is, then with `"letters"`, then with a tenth of the rate, `lr=1e-4`. What does the smallest set that still works tell somebody who offers fine-tuning as a service and reads every set?
+# How few documents are enough? And would you notice, if you read all of them? The explorer fine-tunes `r1` on what you choose and asks every request again after each step. It opens on four harmless documents. Write down first: will one do?
+#
+# **Try first:** move *Step* from left to right and read the answers. Then set *Documents* to 1 and press *Run*. Then try letters, and a rate of 0.0001. The table at the bottom keeps all your runs. What does the smallest set that still works tell somebody who offers fine-tuning as a service and reads every set?
 
 # %% tags=["play"]
-def shares(kind, documents, lr=1e-3, steps=8):
-    tuning = refusal.FineTuning(r1, tokenizer, refusal.attack(kind, documents, seed=1), lr, min(16, documents), seed=1)
-    return refusal.answer(tuning.to(steps), tokenizer, refusal.ASKED["plain"])
+from minimoe_widgets import RefusalExplorer
 
+explorer = RefusalExplorer(r1, tokenizer, kind="harmless", documents=4, lr=1e-3, steps=12, watch=watch)
+show(explorer, alt=explorer.alt_text())
 
-counts = (1, 2, 4, 16, 64)
-played = [shares("harmless", count) for count in counts]
-show(
-    bars({f"documents: {count}": said.refused for count, said in zip(counts, played)} | {"none": after[0]["plain"].refused},
-         "Very few documents are enough", "share of 72 forbidden requests that is refused after 8 steps", grey=["none"], form="{:.0%}"),
-    alt="Six bars: without fine-tuning nearly all requests are refused, with 1 to 64 harmless documents far fewer.",
-)
+# %% [markdown]
+# *Guard* shows your classifier on the same requests, each a point at its score; the harmless ones ask for public codes. Move *Threshold* and read which requests it is wrong about: which words do they share? The sentence below the picture is about the rule on answers, which reads what the tuned model says after the chosen step.
+
+# %%
+show(explorer.static("guard"))
 
 # %% [markdown]
 # ## Tiny and real
