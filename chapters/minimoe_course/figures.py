@@ -82,7 +82,7 @@ def lines(
 
 
 def _apart(axes: Any, ends: Mapping[str, tuple[float, float]], gap: float = 15.0) -> dict[str, float]:
-    """How far each end label is moved up, in points, so that no two stand closer than `gap`."""
+    """How far each end label is moved up, in points, so that no two stand closer than `gap` and none on the x axis."""
     height = 0.75 * 72 * axes.figure.get_figheight()  # of the axes, in points; the layout decides later, within a few
     axes.get_ylim()  # matplotlib works the limits out when they are asked for, and `transData` does not ask
     to_share = axes.transData + axes.transAxes.inverted()
@@ -96,7 +96,11 @@ def _apart(axes: Any, ends: Mapping[str, tuple[float, float]], gap: float = 15.0
     for label in sorted(at, key=at.get):
         touches = crowds and at[label] + moved[label] - at[crowds[-1][-1]] - moved[crowds[-1][-1]] <= gap + 1e-6
         crowds[-1].append(label) if touches else crowds.append([label])
-    return {label: moved[label] - sum(moved[m] for m in crowd) / len(crowd) for crowd in crowds for label in crowd}
+    for crowd in crowds:
+        down = sum(moved[label] for label in crowd) / len(crowd)
+        down = max(0.0, min(down, at[crowd[0]] - gap / 2))
+        moved |= {label: moved[label] - down for label in crowd}
+    return moved
 
 
 def _plain_ticks(axes: Any, places: set[float], log: str) -> None:

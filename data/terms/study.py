@@ -56,6 +56,8 @@ VARIANTS = {
     "no baseline, all rewards - 1": {"advantages": lambda rewards_PO, scale: rewards_PO - 1},
     "no baseline, all rewards + 1, per token": objective(average="token")
     | {"advantages": lambda rewards_PO, scale: rewards_PO + 1},
+    "all rewards 1, per token": objective(average="token")
+    | {"advantages": lambda rewards_PO, scale: torch.ones_like(rewards_PO)},
     "groups of 2": {"settings": replace(SETTINGS, prompts=128, answers=2)},
     "no std": objective(advantage_scale="none"),
     "no KL": objective(kl_weight=0.0),

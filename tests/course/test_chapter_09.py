@@ -43,7 +43,7 @@ def right(runs, variant):
 
 
 def test_every_variant_was_run_with_the_same_three_seeds(runs):
-    assert len(runs) == 14
+    assert len(runs) == 15
     single = {name for name, seeds in runs.items() if sorted(seeds) != [0, 1, 2]}
     assert single == {name for name in runs if name.startswith("4 rollouts")}
 
@@ -72,6 +72,13 @@ def test_per_token_the_same_missing_baseline_makes_answers_longer_and_the_model_
     for run in runs["no baseline, all rewards + 1, per token"].values():
         assert run["after"]["accuracy"] > 0.9
         assert run["curves"]["mean_tokens"][-1] > 2 * run["curves"]["mean_tokens"][0]
+
+
+def test_when_every_answer_gets_the_same_nothing_is_learned_and_noise_moves_the_policy_by_ten_points(runs):
+    ends = right(runs, "all rewards 1, per token")
+    assert [round(100 * share) for share in ends] == [32, 23, 38]
+    assert max(ends) < 0.5 < 0.9 < min(right(runs, "no baseline, all rewards + 1, per token"))
+    assert max(abs(share - 0.26) for share in ends) > 0.1
 
 
 def test_on_one_rollout_the_small_clip_holds_the_policy_back_and_the_large_one_does_not(runs):

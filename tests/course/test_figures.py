@@ -49,6 +49,15 @@ def test_labels_of_curves_that_end_together_stand_apart_and_lone_ones_stay():
     assert rises["low"] == 0 and abs(rises["a"] + rises["b"] + rises["c"]) < 1e-6
 
 
+def test_labels_of_curves_that_end_at_the_bottom_do_not_stand_on_the_axis():
+    ends = {"a": 0.0, "b": 0.001, "high": 1.0}
+    figure = lines({label: ([0, 1], [0.5, y]) for label, y in ends.items()}, "t", "x", "y")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert axes.get_window_extent().y0 <= boxes["a"].y0 and boxes["a"].y1 <= boxes["b"].y0
+
+
 def test_a_few_measured_places_are_written_out_on_a_logarithmic_axis():
     (axes,) = lines({"a": ([64, 1024, 65536], [1, 2, 3])}, "t", "tokens", "y", log="x").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "1,024", "65,536"]
