@@ -32,7 +32,7 @@ from minimoe_kernels.sim import language as tl
 from minimoe_kernels.sim.dtypes import DTYPES, dtype
 from minimoe_kernels.sim.grid import run as simulate
 
-__all__ = ["Kernel", "cdiv", "load", "needs", "next_power_of_2", "running", "tl", "triton"]
+__all__ = ["Kernel", "cdiv", "load", "needs", "next_power_of_2", "rescoped", "running", "tl", "triton"]
 
 # Words to the compiler that stand among a launch's arguments; they are not the kernel's.
 OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "enable_fp_fusion")
@@ -82,7 +82,7 @@ class Kernel:
     @functools.cached_property
     def simulated(self):
         """The function with the simulator's `range`, whose counters are blocks."""
-        return _copy(self.fn, {"range": tl.range})
+        return rescoped(self.fn, {"range": self.fn.__globals__.get("tl", tl).range})
 
     @functools.cached_property
     def twin(self):
@@ -91,15 +91,15 @@ class Kernel:
 
         used = self.fn.__code__.co_names
         names = {name: _translated(value) for name, value in self.fn.__globals__.items() if name in used}
-        return triton.jit(_copy(self.fn, names))
+        return triton.jit(rescoped(self.fn, names))
 
 
 def _name_of(annotation) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
-def _copy(fn, names):
-    """`fn` with other globals."""
+def rescoped(fn, names):
+    """A copy of `fn` in whose globals `names` stand for what they name."""
     scope = fn.__globals__ | names
     copy = types.FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__, fn.__closure__)
     functools.update_wrapper(copy, fn)

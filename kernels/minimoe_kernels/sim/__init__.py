@@ -22,7 +22,7 @@ and FP8 wrongly, checks no address either, and takes more than 20 times as long 
 
 from minimoe_kernels.sim.errors import OrderDependent, OutOfBounds, SimulatorError, StoreConflict, Uninitialised
 from minimoe_kernels.sim.grid import ORDERS, Launch, Session, run, session
-from minimoe_kernels.sim.memory import empty
+from minimoe_kernels.sim.memory import empty, red_zones
 from minimoe_kernels.sim.state import Counts
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "StoreConflict",
     "Uninitialised",
     "empty",
+    "red_zones",
     "run",
     "session",
 ]

@@ -149,7 +149,7 @@ class Block:
     def to(self, dtype, fp_downcast_rounding=None, bitcast=False):
         """These values in another type; `bitcast` keeps the bits instead."""
         if bitcast:
-            raw = self.dtype.encode(np.ascontiguousarray(np.asarray(self.data)))
+            raw = self.dtype.encode(np.array(self.data, order="C"))
             return Block(dtype.decode(raw.view(dtype.stored)), dtype)
         return Block(cast(self.data, self.dtype, dtype), dtype)
 

@@ -11,6 +11,8 @@ How the production version differs: on a GPU a lane that is on reads whatever li
 zero, until it does not.
 """
 
+import contextlib
+import contextvars
 import weakref
 
 import numpy as np
@@ -21,7 +23,7 @@ from minimoe_kernels.sim.dtypes import DTYPES
 from minimoe_kernels.sim.errors import OutOfBounds, StoreConflict, Uninitialised
 from minimoe_kernels.sim.state import now
 
-__all__ = ["Buffer", "Pointer", "empty", "load", "store"]
+__all__ = ["Buffer", "Pointer", "empty", "load", "red_zones", "store"]
 
 OF_TORCH = {
     torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16",
@@ -29,12 +31,14 @@ OF_TORCH = {
     torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "int1",
 }  # fmt: skip
 RAW = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_zones = contextvars.ContextVar("zones", default=None)
 _unwritten = {}  # address of a storage -> which of its bytes a kernel has written; see `empty`
 
 
 def empty(*shape, dtype=torch.float32, device="cpu") -> torch.Tensor:
     """A tensor that only kernels write: `torch.empty`, and in the simulator an error to load before it is stored."""
-    tensor = torch.empty(*shape, dtype=dtype, device=device)
+    zones = _zones.get()
+    tensor = torch.empty(*shape, dtype=dtype, device=device) if zones is None else zones.tensor(shape, dtype, device)
     if tensor.device.type == "cpu" and tensor.numel():
         storage = tensor.untyped_storage()
         address = storage.data_ptr()
@@ -42,6 +46,43 @@ def empty(*shape, dtype=torch.float32, device="cpu") -> torch.Tensor:
         _unwritten[address] = np.zeros(storage.nbytes(), dtype=bool)
         weakref.finalize(tensor, _unwritten.pop, address, None)
     return tensor
+
+
+class Zones:
+    """Allocations with a strip of known bytes before and after each."""
+
+    STRIP, BYTE = 512, 0xA5
+
+    def __init__(self):
+        self.allocations = []
+
+    def tensor(self, shape, dtype, device):
+        shape = torch.Size(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+        n_bytes = shape.numel() * torch.empty((), dtype=dtype).element_size()
+        whole = torch.full((n_bytes + 2 * self.STRIP,), self.BYTE, dtype=torch.uint8, device=device)
+        self.allocations.append((whole, n_bytes, shape, dtype))
+        return whole[self.STRIP : self.STRIP + n_bytes].view(dtype).view(shape)
+
+    def check(self):
+        for whole, n_bytes, shape, dtype in self.allocations:
+            for side, strip in (("before", whole[: self.STRIP]), ("after", whole[self.STRIP + n_bytes :])):
+                touched = int((strip != self.BYTE).sum())
+                if touched:
+                    raise OutOfBounds(f"{touched} bytes written {side} a tensor of shape {tuple(shape)}, {dtype}")
+
+
+@contextlib.contextmanager
+def red_zones():
+    """Within it `empty` leaves a strip of known bytes around each tensor; on leaving, a changed one is an error.
+
+    For the runners that check no address: the interpreter and the GPU.
+    """
+    token = _zones.set(zones := Zones())
+    try:
+        yield
+        zones.check()
+    finally:
+        _zones.reset(token)
 
 
 class Buffer:

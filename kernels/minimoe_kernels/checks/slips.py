@@ -1,0 +1,72 @@
+"""The slips that `minimoe_kernels.checks.mutants` makes, each a few characters of a kernel's source changed.
+
+(kernel, name, what stands there, what it becomes), by module. The text to change must stand in the kernel exactly once.
+
+How the production version differs: mutation tools change every operator they find and ask afterwards which changes
+mattered; these are the mistakes that somebody makes.
+"""
+
+# ruff: noqa: E501 - a slip stands on one line, what it changes beside what it makes of it
+__all__ = ["SLIPS"]
+
+SLIPS = {
+    "rms_norm": [
+        ("rms_norm_forward", "operand: the first row for all", "x_ptr + row * D + columns", "x_ptr + columns"),
+        ("rms_norm_forward", "mean over the block, not over D", "axis=0) / D + eps", "axis=0) / BLOCK + eps"),
+        ("rms_norm_forward", "no residual", "(x.to(ACC) + residual.to(ACC))", "(x.to(ACC))"),
+        ("rms_norm_forward", "eps forgotten", "axis=0) / D + eps", "axis=0) / D"),
+        ("rms_norm_backward", "operand: gain forgotten", "d_unit = d_out * weight", "d_unit = d_out"),
+        ("rms_norm_backward", "second term forgotten", "(d_unit - unit * (tl.sum(d_unit * unit, axis=0) / D))", "d_unit"),
+        ("rms_norm_backward", "gradient of the stream forgotten", "d_x += tl", "d_x += 0 * tl"),
+    ],
+    "rope": [
+        ("rope_kernel", "operand: the token's number as position", "tl.load(position_ptr + row).to(", "row.to("),
+        ("rope_kernel", "turned backwards", "    if BACK:", "    if not BACK:"),
+        ("rope_kernel", "never turned back", "sin = -sin", "sin = sin * 1.0"),
+    ],
+    "swiglu": [
+        ("swiglu_forward", "operand: gate and up exchanged", "gate * tl.sigmoid(gate) * up", "up * tl.sigmoid(up) * gate"),
+        ("swiglu_forward", "one stride for both halves", "up_ptr + row * up_row", "up_ptr + row * F"),
+        ("swiglu_backward", "operand: gate and up exchanged", "d_out * gate * s,", "d_out * up * s,"),
+        ("swiglu_backward", "slope of the sigmoid forgotten", "s * (1 + gate * (1 - s))", "s"),
+    ],
+    "fp8_quant": [
+        ("quantise_tiles_kernel", "operand: largest down the columns", "tl.max(tl.abs(x), axis=1)", "tl.max(tl.max(tl.abs(x), axis=0), axis=0) + tl.zeros((BLOCK_M,), dtype=tl.float32)"),
+        ("quantise_tiles_kernel", "largest instead of largest magnitude", "tl.abs(x)", "x"),
+        ("quantise_blocks_kernel", "operand: scales transposed", "tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)", "tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)"),
+        ("dequantise_kernel", "operand: one scale for a block", "rows // TILE_X", "rows // TILE_X * 0"),
+        ("dequantise_kernel", "divided by the scale", "fp8 * scale[:, None]", "fp8 / scale[:, None]"),
+    ],
+    "swiglu_quant": [
+        ("swiglu_quant_kernel", "operand: gate and up exchanged", "wide * tl.sigmoid(wide) * up.to(tl.float32)", "wide * tl.sigmoid(up.to(tl.float32)) * up.to(tl.float32)"),
+        ("swiglu_quant_kernel", "one percent too large", ".to(gate.dtype).to(tl.float32)", " * 1.01"),
+    ],
+    "fp8_gemm": [
+        ("fp8_gemm_kernel", "operand: weight transposed", "columns[None, :].to(tl.int64) * weight_row + d[:, None]", "d[:, None].to(tl.int64) * weight_row + columns[None, :]"),
+        ("fp8_gemm_kernel", "scales of the first tile for all", "x_scale_ptr + rows * tiles + j", "x_scale_ptr + rows * tiles"),
+        ("fp8_gemm_kernel", "weight scale forgotten", "(x_scale * w_scale)", "(x_scale)"),
+    ],
+    "router": [
+        ("route_kernel", "operand: bias in the gates", "tl.where(here, flat_score, 0.0)", "tl.where(here, flat_biased, 0.0)"),
+        ("route_kernel", "groups ranked by their best alone", "best += tl.max", "best += 0 * tl.max"),
+        ("route_kernel", "excluded groups set to 0", 'kept[:, None], biased, float("-inf"))', "kept[:, None], biased, 0.0)"),
+        ("route_kernel", "no bias in the choice", "score + tl.load", "score + 0 * tl.load"),
+    ],
+    "permute": [
+        ("count_kernel", "operand: a neighbour counted", "chosen_ptr + at, mask=at < A", "chosen_ptr + at, mask=at < A - 1"),
+        ("starts_kernel", "operand: ends for starts", "start = ends - total", "start = ends"),
+        ("place_kernel", "operand: inclusive rank", "axis=0) - hit +", "axis=0) +"),
+        ("place_kernel", "rank not carried over", "next_place += tl.sum(hit, axis=0)", "next_place += 0"),
+        ("tiles_kernel", "operand: tiles by whole size", "+ TILE - 1) // TILE", ") // TILE"),
+        ("gather_kernel", "operand: the slot for the token", "(assignment // K) * D", "(assignment % K) * D"),
+        ("gather_kernel", "gate by place, not by assignment", "gates_ptr + assignment", "gates_ptr + place"),
+        ("sum_kernel", "operand: gates transposed", "gates_ptr + token * K + k", "gates_ptr + k * tl.num_programs(0) + token"),
+        ("gate_gradient_kernel", "operand: row by assignment", "where_ptr + token * K + k).to", "where_ptr + token).to"),
+    ],
+    "grouped_gemm": [
+        ("rows_kernel", "operand: weight transposed", "columns[None, :] * w_n + d[:, None] * w_d", "columns[None, :] * w_d + d[:, None] * w_n"),
+        ("rows_kernel", "into the next expert's rows", "(rows[:, None] < end) & (columns[None, :] < N)", "(rows[:, None] < end + 1) & (columns[None, :] < N)"),
+        ("weight_gradient_kernel", "operand: rows of the next expert", "(a[:, None] < end) & (d[None, :] < D)", "(d[None, :] < D)"),
+        ("weight_gradient_kernel", "operand: transposed result", "f[:, None] * D + d[None, :]", "d[None, :] * F + f[:, None]"),
+    ],
+}  # fmt: skip
