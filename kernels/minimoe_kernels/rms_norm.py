@@ -56,7 +56,7 @@ def rms_norm_backward(
     weight = tl.load(weight_ptr + columns, mask=mask, other=0.0).to(ACC)
     d_weight = tl.zeros((BLOCK,), dtype=ACC)
     for row in range(tl.program_id(0), M, tl.num_programs(0)):
-        start = row.to(tl.int64) * D
+        start = tl.cast(row, tl.int64) * D  # a counter is a plain number in the interpreter
         d_out = tl.load(d_out_ptr + start + columns, mask=mask, other=0.0).to(ACC)
         scale = tl.load(scale_ptr + row)
         unit = tl.load(x_ptr + start + columns, mask=mask, other=0.0).to(ACC) * scale

@@ -14,7 +14,8 @@ import builtins
 
 import numpy as np
 
-from minimoe_kernels.sim.block import Block, block, cast, operands, result
+from minimoe_kernels.sim.block import Block, block, operands, result
+from minimoe_kernels.sim.block import cast as converted
 from minimoe_kernels.sim.dtypes import DTYPES, FLOAT32, dtype
 from minimoe_kernels.sim.memory import atomic, load, store
 from minimoe_kernels.sim.reductions import (
@@ -61,7 +62,7 @@ float8e4nv, float8e5 = DTYPES["float8e4nv"], DTYPES["float8e5"]
 
 __all__ = [
     "abs", "arange", "argmax", "argmin", "assume", "atomic_add", "atomic_max", "atomic_min", "atomic_xchg",
-    "bfloat16", "broadcast", "broadcast_to", "cat", "cdiv", "clamp", "constexpr", "cos", "cumprod", "cumsum",
+    "bfloat16", "broadcast", "broadcast_to", "cast", "cat", "cdiv", "clamp", "constexpr", "cos", "cumprod", "cumsum",
     "debug_barrier", "device_assert", "device_print", "div_rn", "dot", "dtype", "exp", "exp2", "expand_dims", "fdiv",
     "flip", "float16", "float32", "float64", "float8e4nv", "float8e5", "floor", "fma", "full", "gather", "histogram",
     "int1", "int16", "int32", "int64", "int8", "interleave", "join", "load", "log", "log2", "max", "max_contiguous",
@@ -171,8 +172,8 @@ def where(condition, x, y):
     return Block(np.where(block(condition).data, a, b), kind)
 
 
-def cast_block(x, dtype, fp_downcast_rounding=None, bitcast=False):
-    return block(x).to(dtype, fp_downcast_rounding, bitcast)
+def cast(input, dtype, fp_downcast_rounding=None, bitcast=False):
+    return block(input).to(dtype, fp_downcast_rounding, bitcast)
 
 
 def dot(a, b, acc=None, input_precision=None, allow_tf32=None, max_num_imprecise_acc=None, out_dtype=FLOAT32):
@@ -196,7 +197,7 @@ def dot(a, b, acc=None, input_precision=None, allow_tf32=None, max_num_imprecise
         return Block(out, kind)
     if acc.data.shape != out.shape:
         raise ValueError(f"{now.where()}: tl.dot gives {list(out.shape)}, its accumulator has {acc.shape}")
-    total = out + cast(acc.data, acc.dtype, kind)
+    total = out + converted(acc.data, acc.dtype, kind)
     return Block(total if kind.round is None else kind.round(total), kind)
 
 
