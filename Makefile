@@ -97,7 +97,7 @@ notebooks: $(HAS_TEST)
 	@$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -n 2 --dist loadfile --timeout=0 chapters $(ARGS)
 
 browser: chromium
-	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) tests/browser $(ARGS)
+	@BROWSER_PATH="$$(sh tools/chromium.sh $(PY))" $(PYTEST) -n 2 --dist worksteal tests/browser $(ARGS)
 
 lock: | $(VENV)
 	$(PY) tools/lock.py

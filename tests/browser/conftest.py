@@ -88,6 +88,11 @@ class Lab:
     def url(self, notebook: str) -> str:
         return f"http://127.0.0.1:{self.port}/lab/tree/chapters/{notebook}?token={self.token}&reset"
 
+    def forget_theme(self):
+        """The next notebook is opened in the light again, whatever this test chose."""
+        chosen = self.folder / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+        chosen.unlink(missing_ok=True)
+
     def stop(self):
         self.process.terminate()
         try:
@@ -216,6 +221,7 @@ def open_notebook(lab, browser):
     for context in contexts:
         context.close()
     _end_kernels(lab)
+    lab.forget_theme()
 
 
 def _end_kernels(lab: Lab):
