@@ -186,7 +186,7 @@ found = {way: [noise(way, size) for size in sizes] for way in ways}
 # %%
 show(
     lines({way: (sizes, values) for way, values in found.items()},
-          "A baseline is worth as much as more answers", "answers in the group",
+          "From 16 answers on the group's mean is nearly as good as the true one", "answers in the group",
           "relative noise of the gradient", log="xy", grey=["minus the true mean"]),
     alt="Four falling lines from 2 to 64 answers, on logarithmic axes. With rewards of 9 or 10 and no baseline the "
     "noise is hundreds of times larger than with the group's mean; the line of the group's mean meets "
@@ -213,7 +213,7 @@ for way, value in at_16.items():
 #
 # (Neither the $10^{-4}$ nor a division by $O - 1$ in the deviation is in the paper; both are TRL's, and ours.)
 #
-# What for? If a share $p$ of the answers is right, rewards of 0 and 1 have a standard deviation of $\sqrt{p(1-p)}$, and 3% more where 16 answers are divided by 15, as below. Here is the advantage of a right answer, and the mean of $|A|$ over the group, which is how hard the question pushes in all:
+# What for? If a share $p$ of the answers is right, rewards of 0 and 1 have a standard deviation of $\sqrt{p(1-p)}$ (below, 3% more: the sum over 16 answers is divided by 15). Here is the advantage of a right answer, and the mean of $|A|$ over the group, which is how hard the question pushes in all:
 
 # %% tags=["nbval-check-output"]
 print("right of 16   A of a right answer   mean |A|, undivided   divided")
@@ -302,7 +302,7 @@ guess(
 print(f"before: {run.records[0]['evaluation_before']['accuracy']:.0%} right, held out and greedy")
 print("step      loss   0.001 KL   gradient   right, sampled   right, held out   tokens")
 for r in run.records:
-    print(f"{r['step']:4} {r['loss']:9.6f} {0.001 * r['kl']:10.6f} {r['grad_norm']:10.2f} {r['accuracy']:16.0%}", end="")
+    print(f"{r['step']:4} {round(r['loss'], 6) + 0.0:9.6f} {0.001 * r['kl']:10.6f} {r['grad_norm']:10.2f} {r['accuracy']:16.0%}", end="")
     print(f" {r['evaluation']['accuracy']:17.0%} {r['mean_tokens']:8.1f}")
 
 # %%
@@ -421,10 +421,10 @@ from minimoe_course.tables import Table
 
 places = [0.05, 0.85, 1.0, 1.25, 3.0, 12.0]
 table = [
-    [name, kind.ratio, f"{a:+.0f}", *(f"{w:.2f}".replace("-0.00", "0") for w in weight(kind, torch.tensor(places), a))]
+    [name, kind.ratio.replace("sequence", "response"), f"{a:+.0f}", *(f"{w:.2f}".replace("-0.00", "0") for w in weight(kind, torch.tensor(places), a))]
     for name, kind in kinds.items() for a in (1.0, -1.0)
 ]
-print(Table(["", "ratio of a", "A", *(f"r = {place:g}" for place in places)], table))
+print(Table(["", "a ratio for each", "A", *(f"r = {place:g}" for place in places)], table))
 
 # %% [markdown]
 # From left to right, the upper row first:
@@ -463,7 +463,7 @@ for clip in (10.0, 0.2):
     print("  KL before each: ", "  ".join(f"{seen['kl']:5.3f}" for seen in found_S))
 
 # %% [markdown]
-# In the first update all ratios are 1, and no clip acts. R1's acts in none of the six: here it is no clip at all. With 0.2 a tenth of all tokens falls silent from the third update on, the policy stays near where it was, and of the other's gain in accuracy, from 20% to 81%, it makes a third. (One run each; the last section has three seeds.)
+# In the first update all ratios are 1, and no clip acts. R1's acts in none of the six: here it is no clip at all. With 0.2 a tenth of all tokens falls silent from the third update on, the policy stays near where it was, and of the other's gain in accuracy, from 20% to 81%, it makes a third. (One run each; three seeds follow where every term is switched off.)
 #
 # To stay near is what the clip promises. The KL says what the freedom costs: with the wide clip the policy ends several times as far from its start, measured on the drawn answers, more and more of which it would no longer give. That this goes well is owed to the task, which has one skill to be found.
 #
@@ -491,7 +491,7 @@ for temperature in (1.0, 0.7):
 # ### Exercise: weigh the averages
 # ●●○○○ · 8 min · the length bias of GRPO, as a number.
 #
-# At ratio 1, what is the $\nabla \log \pi$ of a token multiplied by (positive: pushed up)? Give one number for each response, the same for all its tokens, under each `average`: "response", "token" or "constant".
+# At ratio 1, what is the $\nabla \log \pi$ of a token multiplied by (positive: pushed up)? Give one number for each response, the same for all its tokens, under each `average`: "response", "token" or "constant"; `max_tokens` is $T_{\max}$.
 # By hand, two wrong answers of 4 and 16 tokens, both with $A = -1$, $T_{\max} = 20$: by response $-1/(2 \cdot 4) = -0.125$ and $-1/(2 \cdot 16) = -0.031$; by token both $-1/20 = -0.05$; by constant both $-1/(2 \cdot 20) = -0.025$.
 
 # %% tags=["exercise"]
@@ -558,7 +558,7 @@ Table(
     ["", "right, held out", "tokens an answer, sampled, last step"],
     [[name, over_seeds(name, lambda r: r["after"]["accuracy"]),
       over_seeds(name, lambda r: r["curves"]["mean_tokens"][-1], "{:.0f}")] for name in order],
-    title="8 steps of 16 x 16 answers unless the name says otherwise; 26% right before",
+    title="A number a seed. 8 steps of 16 x 16 answers unless the name says otherwise; 26% right before",
 )
 
 # %% [markdown]

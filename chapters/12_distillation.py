@@ -421,13 +421,10 @@ compare_table([
 # ### Exercise: how many students?
 # ●●○○○ · 6 min · it decides whether a teacher is worth making.
 #
-# A teacher costs `once_s` (its training and its samples), each student taught costs `each_s`, each student that learns alone costs `alone_s`. From how many students $n$ on is the teacher strictly cheaper, $\text{once} + n \cdot \text{each} < n \cdot \text{alone}$? Give `math.inf` if never.
+# A teacher costs `once_s` (its training and its samples), each student taught costs `each_s`, each student that learns alone costs `alone_s`. From how many students $n$ on is the teacher strictly cheaper, $\text{once} + n \cdot \text{each} < n \cdot \text{alone}$? Give `float("inf")` if never.
 # By hand: 100, 5 and 30 seconds: each student saves 25. Four save 100, which is a tie; so 5.
 
 # %% tags=["exercise"]
-import math
-
-
 def students_to_pay(once_s, each_s, alone_s):
     ...  # your code
 

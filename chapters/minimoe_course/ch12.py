@@ -194,7 +194,7 @@ STUDENTS_TO_PAY = Exercise(
         Wrong("floor", _never(lambda once, saved: math.floor(once / saved)), "you stop one student early: with your number the teacher is not cheaper yet."),
         Wrong("free tuning", lambda once, each, alone: math.floor(once / alone) + 1, "you forget that each student is still fine-tuned, which takes each_s."),
         Wrong("a teacher each", lambda once, each, alone: 1 if once + each < alone else math.inf, "you pay for a teacher with every student; one teacher serves all."),
-        Wrong("always", lambda once, each, alone: math.floor(once / (alone - each)) + 1 if alone != each else math.inf, "when fine-tuning takes longer than learning alone, no number of students is enough; give math.inf."),
+        Wrong("always", lambda once, each, alone: math.floor(once / (alone - each)) + 1 if alone != each else math.inf, "when fine-tuning takes longer than learning alone, no number of students is enough; give float('inf')."),
     ),
     hints=(
         "Each student saves alone_s - each_s. How many such savings are more than once_s?",
