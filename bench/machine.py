@@ -42,7 +42,7 @@ def describe(seed: int) -> dict:
         "system": f"{platform.system()} {platform.machine()}",
         "vector_unit": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in ("torch", "transformers", "trl", "numpy")},
+        "versions": {package: _version(package) for package in ("torch", "transformers", "trl", "triton", "numpy")},
         "commit": _commit(),
         "command": " ".join(["python", *map(os.path.relpath, sys.argv[:1]), *sys.argv[1:]]),
         "seed": seed,

@@ -153,6 +153,20 @@ def grpo(result: dict) -> str:
     return out
 
 
+def simulator(result: dict) -> str:
+    """The simulator beside Triton's interpreter."""
+    run = result["runs"][0]
+    out, body, ratios = f"{run['what']}; {run['threads']} thread; CPU ms, median and range.\n\n", [], []
+    for case in run["cases"]:
+        for name, ms in case["cpu_ms"].items():
+            over = f"{case['ratio']['all'][name]:.1f}"
+            body.append([case["dtype"], f"{case['tile']} x {case['tile']}", name, spread(ms), over])
+        ratios.append(f"- {case['dtype']}, tiles of {case['tile']} x {case['tile']}: {ratio_of(case['ratio'])}")
+    out += rows(["type", "tiles", "side", "CPU ms", "over the simulator"], body) + "\n" + "\n".join(ratios)
+    faults = ", ".join(run["faults_of_the_interpreter"]) or "nothing"
+    return out + f"\n\nWithout the repair the interpreter gets wrong: {faults}.\n"
+
+
 def imports(result: dict) -> str:
     """Import times."""
     body = [[name, f"{t['wall_s']:.3f}", f"{t['cpu_s']:.3f}"] for name, t in result["runs"][0]["imports"].items()]
@@ -166,6 +180,7 @@ PAGES = {
     "experts": ("The cost of more experts", experts),
     "speculation": ("Speculative against plain decoding", speculation),
     "grpo": ("A GRPO step beside TRL", grpo),
+    "simulator": ("The simulator beside Triton's interpreter", simulator),
     "import": ("Import time", imports),
 }
 

@@ -1,4 +1,5 @@
-"""minimoe beside transformers: `python bench/run.py train|loop|decode|experts|speculation|import|grpo|all`.
+"""minimoe beside transformers: `python bench/run.py train|loop|decode|experts|speculation|import|grpo|
+simulator|all`.
 
 Every measurement runs in a process of its own with the number of threads it is told, and writes bench/results/NAME.json
 and a table NAME.md. Nothing here asserts a time: the results of both sides are asserted to agree, the times are written
@@ -23,8 +24,10 @@ THREADS = {
     "speculation": (1,),
     "import": (1,),
     "grpo": (1,),
+    "simulator": (1,),
 }
-MEASUREMENTS = ("train", "loop", "decode", "experts", "speculation", "import")  # `all`; grpo asks for TRL as well
+# `all`; grpo asks for TRL, simulator for Triton
+MEASUREMENTS = ("train", "loop", "decode", "experts", "speculation", "import")
 
 
 def in_process(name: str, rounds: int, seed: int, detail: bool) -> dict:

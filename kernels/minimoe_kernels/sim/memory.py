@@ -114,7 +114,7 @@ class Buffer:
 
     def check(self, offsets, verb, mask):
         """Raise unless every element exists."""
-        if offsets.min() < 0 or offsets.max() >= self.size:
+        if offsets.view(np.uint64).max() >= self.size:  # a negative one is very large there
             self._refuse(offsets[(offsets < 0) | (offsets >= self.size)].flat[0], verb, mask)
         if self.holes is not None and self.holes[offsets].any():
             self._refuse(offsets[self.holes[offsets]].flat[0], verb, mask)
@@ -181,13 +181,18 @@ class PointerType:
         return True
 
 
+def spread(data, shape):
+    """`data` repeated along missing axes and those of size 1."""
+    return data if data.shape == shape else np.broadcast_to(data, shape)
+
+
 def lanes(pointer, mask, verb):
     """(which lanes are on, or None for all; their offsets): checked, the mask spread to the pointers' shape."""
     if not isinstance(pointer, Pointer):
         raise TypeError(f"{now.where()} {verb} through {type(pointer).__name__}; a pointer is a tensor + offsets")
     offsets, on = np.asarray(pointer.offsets), None
     if mask is not None:
-        on = np.broadcast_to(np.asarray(block(mask).data), offsets.shape)
+        on = spread(np.asarray(block(mask).data), offsets.shape)
         if on.all():
             on = None
         else:
@@ -231,7 +236,7 @@ def store(pointer, value, mask=None, **_hints):
     if not offsets.size:
         return
     buffer, value = pointer.buffer, block(value)
-    data = np.broadcast_to(cast(value.data, value.dtype, buffer.dtype), np.shape(pointer.offsets))
+    data = spread(cast(value.data, value.dtype, buffer.dtype), np.shape(pointer.offsets))
     raw = np.asarray(buffer.dtype.encode(data if on is None else data[on])).astype(buffer.dtype.stored, copy=False)
     buffer.raw[offsets] = raw
     if raw.size > 1 and not np.array_equal(_as_bits(buffer.raw[offsets]), _as_bits(raw)):
