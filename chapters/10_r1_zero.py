@@ -13,7 +13,7 @@
 # %% [markdown] tags=["promise"]
 # # 10 R1-Zero
 #
-# By the end you have made a model think longer and solve what it could not, with a reward and no examples, and you can say what the reward did and what was there before it.
+# By the end you have made a model think longer and solve in one attempt what it solved now and then, with a reward and no examples, and you can say what the reward did and what was there before it.
 #
 # 45 minutes, 60 with all exercises. Prerequisites: chapter 09 (groups, advantages, the policy loss).
 #
@@ -39,7 +39,7 @@ setup(seed=0)
 # %% [markdown] tags=["by-hand"]
 # ## Four answers by hand
 #
-# Our problems are **chains**: worked from left to right, each result modulo 10. The answer comes after a thought between `<think>` and `</think>`. A right answer earns 1, a closed thought with an answer behind it earns 0.1. Here are four answers that the course's base model could give to `7 + 3 * 4 - 2`, whose value is 8. What does each earn? And by how much does each beat the group?
+# Our problems are **chains**: worked from left to right, each result modulo 10. The answer comes after a thought between `<think>` and `</think>`. A right answer earns 1, a closed thought with an answer behind it earns 0.1. Here are four answers that the course's base model could give to `7 + 3 * 4 - 2`, whose value is 8 (7+3=0, 0*4=0, 0-2=8). What does each earn? And by how much does each beat the group?
 
 # %% tags=["by-hand", "nbval-check-output"]
 answers = ["<think></think>2", "<think></think>8", "<think>7+3=0*4=0-2=8</think>8", "2"]
@@ -74,7 +74,7 @@ before = greedy(base)
 print(f"right {before['accuracy']:.2f}, tokens an answer {before['mean_tokens']:.1f}")
 
 # %% [markdown]
-# Barely better than chance. (A guess is right more than once in ten times because a multiplication by an even digit or by 5 leaves fewer values.) Now let it answer at temperature 1, sixteen times each, and ask a kinder question: is *any* of the sixteen right?
+# Hardly more than guessing: a base that can only guess, further down, has 0.20 to 0.23. (That is more than one in ten because a multiplication by an even digit or by 5 leaves fewer values, so some digits are likelier than others. The stored runs below count 256 problems, these are 128.) Now let it answer at temperature 1, sixteen times each, and ask a kinder question: is *any* of the sixteen right?
 
 # %%
 from minimoe.rl.zero import sampled_scores
@@ -84,7 +84,7 @@ guess(
     "10.pass16",
     f"One sampled answer is right with a chance of {sampled['pass']['1']:.2f}. "
     "For how many problems in 100 is at least one of 16 answers right?",
-    sampled["pass"]["16"] * 100,
+    round(sampled["pass"]["16"] * 100),
     unit="in 100",
 )
 
@@ -93,7 +93,7 @@ guess(
 #
 # $$\text{pass@}k = 1 - \binom{n - c}{k} \Big/ \binom{n}{k}$$
 #
-# The other summary of many answers is the vote, **cons@k**: is the answer that most of $k$ give the right one? R1-Zero's 77.9% becomes 86.7% with a vote. Ours, before any training:
+# The other summary of many answers is the vote, **cons@k** (from *consensus*): is the answer that most of $k$ give the right one? R1-Zero's 77.9% becomes 86.7% with a vote (of 16, says the label of the Nature paper's figure; the preprint says 64). Ours, before any training:
 
 # %%
 print(f"pass@1 {sampled['pass']['1']:.2f}   pass@16 {sampled['pass']['16']:.2f}   cons@16 {sampled['cons']:.2f}")
@@ -136,7 +136,7 @@ hints("10.pass_at_k")
 #
 # The recipe is chapter 09's and no more: 16 questions a step, 16 answers to each, advantages within the group, one optimizer step. Two rules pay. **Accuracy**: 1 if the answer ended and says the chain's value. **Format**: 0.1 if it ended and has a closed thought, empty or not, with something behind it. (DeepSeek give both rules equal weight; our base has the form already.)
 #
-# Now the run: eight steps of the twenty that the full recipe has (`python data/zero/train.py`, about a minute). Before you start it, think about the length of the answers. Nothing rewards length.
+# Now the run: eight steps of the twenty that the full recipe has (`python data/zero/train.py`, about a minute). Before you start it, write down how long you expect the answers to be at the end. Nothing rewards length.
 
 # %%
 from minimoe.rl import Questions, R1_ZERO, RLSettings, reinforce
@@ -151,7 +151,8 @@ run = reinforce(
 # %%
 guess(
     "10.length",
-    f"The base's greedy answers had {before['mean_tokens']:.1f} tokens. How many have they after eight steps?",
+    f"The base's greedy answers to held-out problems had {before['mean_tokens']:.1f} tokens. How many have they after these "
+    "eight steps? (The line above counts sampled answers to training problems.)",
     run.records[-1]["evaluation"]["mean_tokens"],
     unit="tokens",
 )
@@ -171,7 +172,7 @@ show(
 # %% [markdown]
 # The grey bands are five other seeds, each with a base of its own, trained from nothing (`data/zero/results.jsonl`). Ours begins a little above them, with another base. If your run leaves them later on, something differs from the recipe; that is what they are for.
 #
-# Length rose, and nobody asked for it. Working a chain out takes 29 tokens, guessing takes 4; right answers are long, so making right answers likelier makes answers longer. The curve ends at 29 because a chain of six has nothing more to work out. Here is the paper's curve and ours, side by side:
+# Length rose, and nobody asked for it. Working a chain out takes 29 tokens, guessing takes 4; right answers are long, so making right answers likelier makes answers longer. The curve ends at 29 because a chain of six has nothing more to work out. The end points beside the paper's:
 
 # %% tags=["nbval-check-output"]
 nature = "Nature 645 (2025), figure 1 and text"
@@ -194,7 +195,7 @@ for record in run.records:
 # %% [markdown] tags=["beat"]
 # ## What it elicited, and what it could not create
 #
-# Did the model learn to calculate in eight steps? Compare what it finds in $k$ answers before the run and after all twenty steps. The third curve is a base that was never shown how a chain is worked out; it guesses.
+# Did the model learn to calculate in these steps? Compare what it finds in $k$ answers before and after. These are the stored scores of the shipped run, all twenty steps of it, not of yours. The third curve is a base that was never shown how a chain is worked out; it guesses, and only 16 answers were drawn from it.
 
 # %%
 import json
@@ -208,8 +209,8 @@ show(
     alt="Three curves of pass@k. Guessing rises from 0.12 at k = 1 to 0.80 at 16. The base rises from 0.29 at k = 1 "
     "to 1.0 at 64. After R1-Zero the curve starts at 0.92 and reaches 1 at k = 4.",
 )
-print(f"vote of the answers: guessing {without[0]['before']['cons']:.2f}, base {receipt_of_run['before']['cons']:.2f}, "
-      f"after R1-Zero {receipt_of_run['after']['cons']:.2f}")
+print(f"vote: guessing {without[0]['before']['cons']:.2f} (of 16 answers), base {receipt_of_run['before']['cons']:.2f}, "
+      f"after R1-Zero {receipt_of_run['after']['cons']:.2f} (of 64)")
 
 # %% [markdown]
 # At large $k$ there was nothing to gain: the base already found every answer. What changed is the first answer. Training moved probability from guessing to working, and both were there before. That is **eliciting**. Whether it is all that happens in large models is debated; Yue et al. (arXiv 2504.13837) find that bases of several families overtake their reinforced versions at large $k$.
@@ -222,17 +223,18 @@ guess(
     "Three bases that never saw a chain worked out, twenty steps of R1-Zero each. "
     f"They start at {min(r['before']['pass']['1'] for r in without):.2f} to {max(r['before']['pass']['1'] for r in without):.2f} "
     "right, sampled. Where does the best of them end?",
-    max(r["after"]["pass"]["1"] for r in without),
+    round(max(r["after"]["pass"]["1"] for r in without), 2),
 )
 
 # %%
+print("           greedy          pass@1          pass@16         tokens")
 for r in without:
-    greedy_curve, tokens = r["curves"]["evaluation.accuracy"]["value"], r["curves"]["evaluation.mean_tokens"]["value"]
-    print(f"seed {r['seed']}: greedy {greedy_curve[0]:.2f} -> {greedy_curve[-1]:.2f}, "
-          f"pass@16 {r['before']['pass']['16']:.2f} -> {r['after']['pass']['16']:.2f}, tokens {tokens[0]:.1f} -> {tokens[-1]:.1f}")
+    greedy_curve, tokens = (r["curves"][f"evaluation.{name}"]["value"] for name in ("accuracy", "mean_tokens"))
+    pairs = [(greedy_curve[0], greedy_curve[-1]), *((r["before"]["pass"][k], r["after"]["pass"][k]) for k in ("1", "16"))]
+    print(f"seed {r['seed']}  " + "  ".join(f"{a:.2f} -> {b:.2f}  " for a, b in pairs) + f"  {tokens[0]:.1f} -> {tokens[-1]:.1f}")
 
 # %% [markdown]
-# The answers stay short, and the accuracy stays where guessing has it. No group ever holds a worked chain, so there is nothing to push up but lucky guesses, and luck does not carry over to the next problem. DeepSeek report the same at their scale: a 7B dense model and a 16B mixture of experts did not benefit from pure reinforcement (Nature paper, supplement G.1); they lacked what R1-Zero's base had.
+# The answers stay short, and greedy accuracy stays where guessing has it. Sampled accuracy creeps up towards it: the policy grows surer of the digit that is likeliest anyway. A base that never saw a worked chain does not write one, so there is nothing to push up but lucky guesses, and luck does not carry over to the next problem. DeepSeek report the same at their scale: a 7B dense model and a 16B mixture of experts did not benefit from pure reinforcement (Nature paper, supplement G.1); they lacked what R1-Zero's base had.
 #
 # ### Exercise: which questions teach?
 # ●●○○○ · 6 min · it tells how hard your problems should be, and how large the group.
@@ -250,24 +252,26 @@ learnable_share = check("10.learnable_share", learnable_share)
 hints("10.learnable_share")
 
 # %%
-chances = [0.001 * 1.3**i for i in range(27)]
+chances = [0.001 * 1.3**i for i in range(25)] + [0.6 + 0.01 * i for i in range(40)] + [0.995, 0.999]
 show(
     lines({f"{size} answers": (chances, [learnable_share(p, size) for p in chances]) for size in (4, 16, 64)},
           "A larger group finds use in harder questions", "chance p that one answer is right",
           "chance that the group teaches", log="x"),
-    alt="Three humps over p from 0.001 to nearly 1, for groups of 4, 16 and 64. The larger the group, the earlier its "
-    "curve rises; all fall to 0 as p nears 1.",
+    alt="Three curves over p from 0.001 to 0.999, for groups of 4, 16 and 64. The larger the group, the smaller the p at "
+    "which its curve rises and the nearer to 1 that at which it falls.",
 )
 
 # %% [markdown]
-# At $p = 0.001$ a group of 16 teaches once in 60 times, at $p = 0$ never. That is why difficulty must match the model, and why the groups that teach become fewer towards the end of a run: look at its printed list again.
+# At $p = 0.001$ a group of 16 teaches once in 60 times, at $p = 0$ the answers teach nothing (the 0.1 for the form still can). That is why difficulty must match the model, and why groups that teach become fewer once most answers are right: in the list above the first of them are missing at the end.
 
 # %% [markdown] tags=["beat"]
 # ## "Wait"
 #
 # The most quoted line of the R1 papers is an answer that interrupts itself: "Wait, wait. Wait. That's an aha moment I can flag here." Does reinforcement invent such a thing?
 #
-# A second task, where trying again pays. `4 ? 6 ? 3 ? 3 = 8` asks which of + and - make it true modulo 10. A thought tries signs in a fixed order and checks each attempt by taking the target away: `-8=0y` is a hit, and after a miss, `-8=4x`, it says `wait,` and tries the next. The base of this task (`data/clock`) was trained on full searches, then taught the habit of giving up after the first miss. One run of twelve steps, seed 0:
+# A second task, where trying again pays: signs on a clock of ten hours. `4 ? 6 ? 3 ? 3 = 8` asks which of + and - make it true modulo 10. A thought tries signs in a fixed order and checks each attempt by taking the target away. `-8=0y` is a hit, and the thought ends. After a miss, `-8=4x`, it says `wait,` and tries the next signs.
+#
+# The base of this task (`data/clock`) learned chains first, then full searches, then the habit of giving up after the first miss: it answers with signs that it has seen to be wrong. Twelve steps of reinforcement followed. The curve is one run, the band behind it five other seeds:
 
 # %%
 from minimoe.training import History
@@ -290,18 +294,28 @@ for step in (0, last):
     group = next(group for group in shown if group["step"] == step and group["problem"] == shown[1]["problem"])
     tried = sum(answer["text"].count("wait") for answer in group["answers"]) / len(group["answers"])
     right = sum(answer["parts"]["accuracy"] for answer in group["answers"])
-    print(f"step {step:2}: {right:.0f} of {len(group['answers'])} right, {tried:.1f} waits an answer, for example")
+    print(f"step {step:2}, {group['problem']}: {right:.0f} of {len(group['answers'])} sampled answers right, {tried:.1f} waits an answer, for example")
     print("   ", max(group["answers"], key=lambda answer: answer["reward"])["text"])
 
 # %% [markdown]
-# Waiting returned because the corpus had it. It was **seeded** there, unlearned by habit, and **amplified** by the reward, because whoever tries again finds more. Nothing here shows that reinforcement invents it, and nothing in the published runs excludes that it was in the base's trillions of tokens too: bases of other families say "wait" and check themselves before any reinforcement (Liu et al., arXiv 2503.20783).
+# And the same with bases whose corpus held no second attempt: all of their searches gave up after the first. What do you expect of twelve steps there?
+
+# %%
+print("                          right             waits an answer")
+for kind, name in (("fresh", "saw retries"), ("control", "never saw one")):
+    for r in reinforced.runs(data_path("clock"), kind):
+        before, after = r["before"], r["after"]
+        print(f"{name:14} seed {r['seed']}   {before['accuracy']:.2f} -> {after['accuracy']:.2f}   {before['waits']:9.2f} -> {after['waits']:.2f}")
+
+# %% [markdown]
+# Waiting returned because the corpus had it. It was **seeded** there, unlearned by habit, and **amplified** by the reward, because whoever tries again finds more. Where no text ever tried twice, no answer of any group did, and the reward had nothing to amplify. Nothing here shows that reinforcement invents waiting, and nothing in the published runs excludes that it was in the base's trillions of tokens too: bases of other families say "wait" and check themselves before any reinforcement (Liu et al., arXiv 2503.20783).
 #
-# This is one seed, and not the best of several: the five reference seeds of this task have not been run. Getting a base that searches reliably was the hard part; a second base, trained the same way, solved 63 of 100 problems after its first stage (this one: 90), and reinforcement brought it from 30 to 63. It finds what is there.
+# Seed 11 falls behind, and its base tells why. Before it learned to give up it had not learned to search: in the check it took away its own value instead of the target, `=6-6=0y`, so that every first attempt looked like a hit. It was right for 0.32 of the problems at that time, the other bases for 0.98 or more. Reinforcement can do little with a check that always says yes. Measure the skill before you pay for the reinforcement.
 
 # %% [markdown] tags=["beat"]
 # ## A reward that can be earned in another way
 #
-# Suppose there were no verifier. You cannot check the answers, but you know what good ones look like: they work the chain out. So pay for the look: a sixth for every `=` in the answer, up to six, and 0.1 for the form. What would you expect from a base whose worked answers are right and whose guesses are not? This was run for thirty steps (`python data/zero/train.py --weak`; at a rate three times higher, because what comes is slow).
+# Suppose there were no verifier. You cannot check the answers, but you know what good ones look like: they work the chain out. So pay for the look: a sixth for every `=` in the answer, up to six, and 0.1 for the form. What would you expect from a base whose worked answers are right and whose guesses are not? This was run for thirty steps (`python data/zero/train.py --weak`; at a rate three times higher, 0.001, because what comes is slow).
 
 # %%
 weak = reinforced.runs(data_path("zero"), "weak: workings")[0]
@@ -318,21 +332,34 @@ paid = weak["curves"]["reward"]
 show(
     lines({"reward, of 1.1": (paid["step"], paid["value"]),
            "right, greedy (held out)": (accuracy["step"], accuracy["value"])},
-          "The reward stays at its top while the goal decays", "step", "", grey=["reward, of 1.1"]),
+          "The reward stays at its top while the goal decays", "step", "reward; share right", grey=["reward, of 1.1"]),
     alt="Two curves over 30 steps. The reward rises to 1.1 within five steps and stays. Accuracy rises from 0.26 to 0.97 "
     "by step 3 and then falls, evaluation by evaluation, to 0.63.",
 )
+problem = draw_problems(task, 256, seed=99, held_out=True)[0]
+print("a problem:           ", problem, "  worked out:", task.think(problem))
 print("an answer at the end:", weak["last answers"][0])
 
 # %% [markdown]
-# Two things happened. First the weak reward *worked*: whoever is paid for working works, and this base works correctly, so accuracy rose to 0.97 within three steps. Rewards that have little to do with being right can raise accuracy where the skill is present (a reward for length alone does it here too, and random rewards did it for some published bases: Shao et al., arXiv 2506.10947). A rising accuracy does not prove a good reward.
+# Two things happened. First the weak reward *worked*: whoever is paid for working works, and this base works correctly, so accuracy rose to 0.97 within three steps. Rewards that have little to do with being right can raise accuracy where the skill is present (a reward for length alone does it here too, from 0.26 to 0.99, `data/zero/README.md`; random rewards did it for some published bases: Shao et al., arXiv 2506.10947). A rising accuracy does not prove a good reward.
 #
-# Then nothing held the values in their place. The answer above has six tidy lines of working, earns full marks, and starts from a number that is not in the problem. Every step drifts, no reward objects, and the policy keeps the form and loses the content. Finding a way to be paid that is not the goal is **reward hacking**. The reward curve alone shows nothing of it.
+# Then nothing held the values in their place. The answer above has six tidy steps and earns full marks, and its numbers are not those of the problem. The policy drifts, no reward objects, and it keeps the form and loses the content. Finding a way to be paid that is not the goal is **reward hacking**. The reward curve alone shows nothing of it.
+#
+# Or is the high rate to blame? The control is the same thirty steps at the same rate with the true rules:
+
+# %%
+true_rules = reinforced.runs(data_path("zero"), "true rules")[0]["curves"]["evaluation.accuracy"]
+print("step      ", "  ".join(f"{step:4}" for step in accuracy["step"]))
+for name, curve in (("weak rule", accuracy), ("true rules", true_rules)):
+    print(f"{name:10}", "  ".join(f"{value:4.2f}" for value in curve["value"]))
+
+# %% [markdown]
+# The rate alone does no harm: where wrong values cost something, they are held.
 #
 # ### Exercise: sound the alarm
 # ●●●○○ · 10 min · the check that belongs beside every reward curve.
 #
-# `rewards` and `accuracies` are two lists with one entry for each evaluation; `accuracies` are of held-out problems with a true verifier. Return the first index $i$ at which the accuracy is at least `drop` below the *best so far* while the reward is no lower than it was *at that best place*; -1 if there is none. Where both fall, the run has broken, and that is another alarm.
+# `rewards` and `accuracies` are two lists with one entry for each evaluation; `accuracies` are of held-out problems with a true verifier. Return the first index $i$ at which the accuracy is at least `drop` below the *best so far* while the reward is no lower than it was *at that best place* (of equals the first); -1 if there is none. Where both fall, the run has broken, and that is another alarm.
 # By hand: rewards 0.2, 0.9, 1, 1 and accuracies 0.25, 0.5, 0.75, 0.5 with `drop` 0.125: at index 3 the accuracy is 0.25 below its best, the reward as high as there. The answer is 3.
 
 # %% tags=["exercise"]
@@ -354,8 +381,8 @@ print(f"alarm at step {accuracy['step'][i]} of {accuracy['step'][-1]}, at an acc
 
 # %%
 repaired = reinforced.runs(data_path("zero"), "repaired: workings")[0]["curves"]["evaluation.accuracy"]
-print("step     ", "  ".join(f"{step:4}" for step in repaired["step"]))
-print("accuracy ", "  ".join(f"{value:4.2f}" for value in repaired["value"]))
+print("step      ", "  ".join(f"{step:4}" for step in repaired["step"]))
+print("accuracy  ", "  ".join(f"{value:4.2f}" for value in repaired["value"]))
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -371,7 +398,7 @@ explorer = RolloutExplorer(data_path("zero"))
 show(explorer, alt=explorer.alt_text())
 
 # %% [markdown]
-# One decision carries the run: whether the thought is closed at once or begun. The digits inside a thought hardly change colour: the arithmetic was there.
+# One decision carries the run: whether the thought is closed at once or begun. Begun thoughts and right answers rise together, because a begun thought is mostly a right answer. The digits inside a thought hardly change colour: the arithmetic was there. Three of the last 64 answers are wrong: a slip inside the working, a thought that broke off, and a right thought with another digit behind it.
 #
 # ## Tiny and real
 
@@ -383,10 +410,10 @@ compare_table([
     ("questions a step, answers to each", "16, 16", "32, 16", supplement),
     ("steps", 20, "10,400", supplement),
     ("longest answer (tokens)", 48, "32,768, later 65,536", supplement),
-    ("learning rate", 3e-4, 3e-6, supplement),
+    ("learning rate", "3e-4", "3e-6", supplement),
     ("KL weight, reference replaced every", "0.001, never", "0.001, 400 steps", supplement),
     ("cost of the reinforcement", f"{shipped[-1]['cpu_s']:.0f} CPU-seconds", "101,000 H800 hours", "Nature 645 (2025), supplement, table 7"),
-], ours="chains", theirs="R1-Zero", title="Every number differs by orders of magnitude; none differs in kind")
+], ours="chains", theirs="R1-Zero", title="The same groups; model, steps and cost differ by orders of magnitude")
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -412,12 +439,13 @@ print(f"reinforced: right {to_95['evaluation']['accuracy']:.2f} after {to_95['cp
       f"{to_95['cpu_s'] / spent_s:.0f} times as many")
 
 # %% [markdown]
-# With worked solutions at hand, imitation is several times cheaper, and it would also work on the base without the skill. Reinforcement needs none of them, only a verifier; it pays where checking is cheap and writing is dear. And it needs a base that is right now and then. R1 itself uses both, in turns: that is chapter 11. Most of a step's time goes into sampling and, with a KL term, into two more passes over what was sampled; an imitated token costs one pass.
+# With worked solutions at hand, imitation is several times cheaper. (On the base without the skill it is how the skill is taught: the first stage of every base here is that.) Reinforcement needs no solutions, only a verifier; it pays where checking is cheap and writing is dear. And it needs a base that is right now and then. R1 itself uses both, in turns: that is chapter 11. An imitated token costs one pass through the model; a reinforced one is sampled, then read by the policy and, with a KL term, by the reference, and more answers are needed.
 
 # %% tags=["nbval-check-output"]
 receipt([
     ("five fresh seeds: below 0.25 before, above 0.95 after", "all five", "asserted by tests/data/test_zero.py"),
     ("bases without the skill end within 0.05 of where they began", "all three", "asserted by tests/data/test_zero.py"),
+    ("searches: above 0.8 after, waits grow", "at least four of five seeds", "asserted by tests/data/test_clock.py"),
     ("sixteen blind guesses hold the right digit", f"{1 - 0.9**16:.2f}", "computed"),
     ("AIME 2024, R1-Zero, before and after, with a vote", "15.6, 77.9, 86.7", "source: Nature 645 (2025), figure 1"),
 ])

@@ -73,6 +73,7 @@ LEARNABLE_SHARE = Exercise(
         Wrong("variance", lambda p, answers: p * (1 - p), "p (1 - p) is the variance of one answer; the question is about the whole group."),
         Wrong("teaching nothing", lambda p, answers: p**answers + (1 - p) ** answers, "you return the chance that a group teaches nothing; subtract it from 1."),
         Wrong("two answers", lambda p, answers: 2 * p * (1 - p), "your result holds for groups of two only."),
+        Wrong("exactly one right", lambda p, answers: answers * p * (1 - p) ** (answers - 1), "you count groups with exactly one right answer; every mixture of right and wrong teaches."),
     ),
     hints=(
         "A group teaches nothing if all its rewards are equal. In how many ways can that happen?",
@@ -94,6 +95,7 @@ def _hacked_inputs(g: torch.Generator):
     yield {"rewards": [0.5, 0.9, 0.6, 0.7, 0.8], "accuracies": [0.25, 0.5, 0.75, 0.25, 0.25], "drop": 0.125}
     yield {"rewards": [0.5, 0.6, 0.9, 0.7], "accuracies": [0.25, 0.75, 0.6875, 0.5], "drop": 0.125}
     yield {"rewards": [1.0, 1.0], "accuracies": [1.0, 0.875], "drop": 0.125}
+    yield {"rewards": [0.5, 0.6, 0.7, 0.8], "accuracies": [0.5, 0.75, 0.5, 1.0], "drop": 0.125}  # the best comes later
 
 
 def _hacked(compare="best", reward_at="best", strict=False, ignore_reward=False, accuracy_of=None):
@@ -110,6 +112,11 @@ def _hacked(compare="best", reward_at="best", strict=False, ignore_reward=False,
     return first
 
 
+def _best_of_all(rewards, accuracies, drop):
+    top = accuracies.index(max(accuracies))
+    return next((i for i in range(top, len(rewards)) if accuracies[i] <= accuracies[top] - drop and rewards[i] >= rewards[top]), -1)  # fmt: skip
+
+
 FIRST_HACKED = Exercise(
     key="10.first_hacked",
     reference=scoring.first_hacked,
@@ -120,6 +127,7 @@ FIRST_HACKED = Exercise(
         Wrong("reward ignored", _hacked(ignore_reward=True), "you do not look at the reward: where both fall, the run has broken, and nobody was fooled."),
         Wrong("from one to the next", _hacked(compare="last", reward_at="last"), "you compare with the place before: a slow decay slips through. Compare with the best accuracy so far."),
         Wrong("from the start", _hacked(compare="first", reward_at="first"), "you compare with the start; a run can rise and then decay and still be above its start."),
+        Wrong("the whole run", _best_of_all, "you compare with the best of the whole run; an alarm knows only what came before it."),
         Wrong("strictly", _hacked(strict=True), "a fall of exactly `drop` counts."),
         Wrong("highest reward", _hacked(reward_at="highest"), "you compare with the highest reward so far; compare with the reward at the place of the best accuracy."),
         Wrong("reward of the place before", _hacked(reward_at="last"), "you compare with the reward of the place before; compare with that at the place of the best accuracy."),

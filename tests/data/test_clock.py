@@ -133,7 +133,8 @@ def test_base_and_reinforcement_take_under_300_processor_seconds(results, receip
 
 def test_the_seed_that_failed_is_the_one_that_had_not_learned_to_search(results):
     for entry in of_kind(results, "fresh"):
-        assert (entry["stages"]["skill"]["greedy"]["accuracy"] > 0.9) == (entry["after"]["accuracy"] > 0.8), entry["run"]
+        skilled = entry["stages"]["skill"]["greedy"]["accuracy"] > 0.9
+        assert skilled == (entry["after"]["accuracy"] > 0.8), entry["run"]
 
 
 def test_the_seed_that_failed_took_its_own_value_for_the_target(results):

@@ -66,6 +66,12 @@ def test_the_reward_for_the_look_of_working_is_earned_while_the_accuracy_falls(r
     assert greedy(repaired)[-1] > greedy(repaired)[0] + 0.25
 
 
+def test_the_true_rules_hold_the_accuracy_at_the_rate_at_which_the_weak_one_lets_it_fall(results):
+    weak, true = results["weak: workings"], results["true rules: rate of the weak run"]
+    assert (true["lr"], true["steps"], true["seed"]) == (weak["lr"], weak["steps"], weak["seed"])
+    assert min(greedy(true)[1:]) > 0.95 > 0.7 > greedy(weak)[-1]
+
+
 def test_a_reward_for_length_alone_elicits_the_skill_too(results):
     assert max(greedy(results["weak: length"])) > 0.95
 
