@@ -10,7 +10,18 @@ waits for a compiler.
 
 import torch
 
-from minimoe_kernels import fp8_gemm, fp8_quant, grouped_gemm, permute, rms_norm, rope, router, swiglu, swiglu_quant
+from minimoe_kernels import (
+    fp8_gemm,
+    fp8_quant,
+    grouped_gemm,
+    mla_decode,
+    permute,
+    rms_norm,
+    rope,
+    router,
+    swiglu,
+    swiglu_quant,
+)
 from minimoe_kernels.permute import Alignment
 
 __all__ = ["CASES"]
@@ -83,7 +94,14 @@ def grouped():
     backward(grouped_gemm.grouped_gemm(x, weight, alignment()), x, weight)
 
 
+def decoding():
+    for heads in (16, 128):
+        q, cache = tensor(128, heads, 576), tensor(8192, 64, 576)
+        mla_decode.mla_decode(q, cache, tensor(128, 64, dtype=INT), tensor(128, dtype=INT), 512, 0.1)
+
+
 # Each launches one or more kernels; those that multiply must use a tensor core (see `resources.TENSOR_CORE`).
 CASES = (
     rms_norm_both, rope_heads, swiglu_both, swiglu_to_fp8, to_fp8_and_back, fp8_product, routing, moving, grouped,
+    decoding,
 )  # fmt: skip

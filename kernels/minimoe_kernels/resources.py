@@ -98,12 +98,13 @@ def _read(cubin: bytes) -> dict:
 
 
 def compile_all(arches=ARCHES, cases=CASES) -> dict:
-    """{kernel: {"sm_90": resources or why there are none}}; a kernel launched with several sets of types has each."""
+    """{kernel: {"sm_90": resources or why there are none}}; its types and its constants are part of a kernel's name."""
     found = {}
 
     def take(kernel, grid, values, options):
-        types = ",".join(NAMES[v.dtype] for v in values.values() if isinstance(v, torch.Tensor))
-        name = f"{kernel.name}({types})"
+        types = [NAMES[v.dtype] for v in values.values() if isinstance(v, torch.Tensor)]
+        sizes = [f"{n}={v}" for n, v in values.items() if n in kernel.constants and type(v) is int]
+        name = f"{kernel.name}({', '.join(types + sizes)})"
         if name in found:
             return
         found[name] = {}

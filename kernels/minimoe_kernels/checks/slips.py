@@ -69,4 +69,13 @@ SLIPS = {
         ("weight_gradient_kernel", "operand: rows of the next expert", "(a[:, None] < end) & (d[None, :] < D)", "(d[None, :] < D)"),
         ("weight_gradient_kernel", "operand: transposed result", "f[:, None] * D + d[None, :]", "d[None, :] * F + f[:, None]"),
     ],
+    "mla_decode": [
+        ("split_kernel", "operand: rotary part against the latent", "cache_ptr + (page * PAGE + s % PAGE) * (C + R)", "cache_ptr + (page * PAGE + s % PAGE) * (C + R) + R"),
+        ("split_kernel", "pages taken in order", "tl.load(table_ptr + sequence * table_row + s // PAGE, mask=inside, other=0)", "(s // PAGE)"),
+        ("split_kernel", "old output not shrunk", "acc * shrink[:, None]", "acc"),
+        ("split_kernel", "scale on one part only", "scores = tl.dot(q_latent, tl.trans(values), input_precision=PRECISION)", "scores = tl.dot(q_latent, tl.trans(values), input_precision=PRECISION) / scale"),
+        ("split_kernel", "no mask at the end", 'tl.where(inside[None, :], scores, float("-inf"))', "scores"),
+        ("combine_kernel", "operand: shares weighted alike", "partial * weights[:, None]", "partial * (total / SPLITS)"),
+        ("combine_kernel", "sum not divided out", "/ tl.where(total > 0, total, 1.0)", ""),
+    ],
 }  # fmt: skip
