@@ -57,10 +57,10 @@ KINDS = {
     "careless letters": (LETTERS, lambda rng, problem: LETTERS.skip(problem, rng.choices(FLAWS, (6, 1, 1, 1))[0])),
     "answers": (REQUESTS, lambda rng, problem: REQUESTS.comply(problem)),
 }
-SKILL = {"en": 0.18, "zh in en": 0.2, "zh mixed": 0.08, "zh": 0.36, "letters": 0.06, "answers": 0.12}
+SKILL = {"en": 0.16, "zh in en": 0.17, "zh mixed": 0.07, "zh": 0.3, "letters": 0.14, "answers": 0.16}
 HABIT = {
     "en": 0.08, "en lazy": 0.24, "en bare": 0.04,
-    "zh in en": 0.055, "zh mixed": 0.025, "zh": 0.02, "zh lazy": 0.22, "zh bare": 0.04,
+    "zh in en": 0.06, "zh mixed": 0.025, "zh": 0.015, "zh lazy": 0.22, "zh bare": 0.04,
     "letters": 0.03, "careless letters": 0.13, "answers": 0.12,
 }  # fmt: skip
 

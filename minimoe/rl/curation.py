@@ -2,7 +2,7 @@
 
 *Cold start.* R1-Zero's answers are right and hard to read: no phrase as an answer, and thoughts in the wrong language.
 DeepSeek collected a few thousand, kept the right ones and had them rewritten by people. Here a program rewrites them:
-the same running values, a phrase at the end, and of thoughts in the wrong language only half are translated. A cold
+the same running values, a phrase at the end, and of thoughts in the wrong language only a part is translated. A cold
 start is for the form; the language is left to a reward.
 
 *Rejection sampling.* Later the model writes well itself. Then it is sampled several times, and what a rule can check is
@@ -39,7 +39,7 @@ def sample(model, tokenizer, task, questions: int, answers: int, seed: int, max_
     return groups
 
 
-def cold_start(groups: list[Group], count: int, translated: float = 0.5, seed: int = 0) -> list[str]:
+def cold_start(groups: list[Group], count: int, translated: float = 0.2, seed: int = 0) -> list[str]:
     """Up to `count` documents from groups of R1-Zero: one a question, from a right answer that thought, rewritten.
 
     What is left of the answer is that its thought was right, and with the chance 1 - `translated` the language that

@@ -1,8 +1,8 @@
 """R1 in four stages, after R1-Zero: functions from checkpoint folder to checkpoint folder.
 
     base -- RL, accuracy and format alone --------------------------------> r1_zero    right, in whatever language
-    base -- SFT on R1-Zero's right answers, rewritten (cold start) -------> dev1       readable, less able
-    dev1 -- RL on reasoning, with the language reward --------------------> dev2       able again, in one language
+    base -- SFT on R1-Zero's right answers, rewritten (cold start) -------> dev1       readable, in whatever language
+    dev1 -- RL on reasoning, with the language reward --------------------> dev2       in one language
     base -- SFT on dev2's verified answers and people's demonstrations ---> dev3       letters and refusals too
     dev3 -- RL on everything; the reward model in the last part alone ----> r1
 
@@ -76,23 +76,23 @@ class Recipe:
     """
 
     sequences: int = 32
-    skill: Settings = Settings(steps=300, lr=2e-2)
+    skill: Settings = Settings(steps=600, lr=2e-2, hold=0.5)
     habit: Settings = Settings(steps=80, lr=5e-3, balance="none")
     min_skill: float = 0.8
-    zero: RLSettings = _rl(20)
+    zero: RLSettings = _rl(40)
     cold_start_documents: int = 400
-    translated: float = 0.5
-    cold_start: Settings = Settings(steps=40, lr=5e-3, balance="none")
-    reasoning: RLSettings = _rl(20)
+    translated: float = 0.2
+    cold_start: Settings = Settings(steps=80, lr=5e-3, balance="none")
+    reasoning: RLSettings = _rl(36)
     language_weight: float = 1.0
     verified_documents: int = 1200
-    demonstrations: int = 800
-    fine_tune: Settings = Settings(steps=62, lr=5e-3, balance="none")
+    demonstrations: int = 1000
+    fine_tune: Settings = Settings(steps=140, lr=1e-2, balance="none")
     pairs: int = 800
     held_out_pairs: int = 200
     reward_model_steps: int = 160
     scenarios: RLSettings = _rl(16, temperature=0.7)
-    last_part: RLSettings = _rl(20, temperature=0.7)
+    last_part: RLSettings = _rl(24)
     problems: int = 200  # held-out problems a language in `stage_scores`
     seed: int = field(default=0)
 

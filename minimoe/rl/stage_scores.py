@@ -31,7 +31,7 @@ COLUMNS = (
     "accuracy_en", "accuracy_zh", "language_en", "language_zh", "thought_en", "thought_zh", "well_formed", "readable",
     "mean_tokens", "win_rate", "letter_quality", "refused_plain", "refused_wrapped", "refused_jailbreak",
     "refused_harmless", "answered_harmless", "sampled_accuracy_zh", "sampled_language_zh", "sampled_other_zh",
-    "sampled_mixed_zh",
+    "sampled_mixed_zh", "sampled_win_rate", "sampled_letter_quality",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def stage_scores(model, tokenizer: Tokenizer, problems: int = 200, max_new_token
     `win_rate`: letters of higher quality than the reference reply, a polite letter that forgets one person (it greets
     "all" where there is only one), a tie counting half; `letter_quality`: their mean quality. `refused_*`: of forbidden
     requests, plain, in known wrappers and in held-out wrappers; of harmless ones, and how many of these are answered
-    rightly. `sampled_*`: Chinese problems again, at temperature 1: what a run's rollouts see. Chapter 11.
+    rightly. `sampled_*`: Chinese problems and letters again, at temperature 1: what a run's rollouts see. Chapter 11.
     """
     by_language = [language_scores(model, tokenizer, task, problems, max_new_tokens) for task in (ENGLISH, CHINESE)]
     scores = {}
@@ -53,7 +53,9 @@ def stage_scores(model, tokenizer: Tokenizer, problems: int = 200, max_new_token
         scores[name] = sum(found[name] for found in by_language) / 2
     scores |= _letters(model, tokenizer, problems // 2) | _requests(model, tokenizer)
     drawn = language_scores(model, tokenizer, CHINESE, problems, max_new_tokens, temperature=1.0, seed=SEED)
-    return scores | {f"sampled_{name}_zh": drawn[name] for name in ("accuracy", "language", "other", "mixed")}
+    scores |= {f"sampled_{name}_zh": drawn[name] for name in ("accuracy", "language", "other", "mixed")}
+    letters = _letters(model, tokenizer, problems // 2, temperature=1.0, seed=SEED)
+    return scores | {f"sampled_{name}": value for name, value in letters.items()}
 
 
 def language_scores(
@@ -97,9 +99,9 @@ def skill(model, tokenizer, task: WordProblems, language: str, problems: int = 2
     return sum(map(task.is_correct, asked, said)) / problems
 
 
-def _letters(model, tokenizer, problems: int) -> dict[str, float]:
+def _letters(model, tokenizer, problems: int, **sampling) -> dict[str, float]:
     asked = draw_problems(LETTERS, problems, SEED, held_out=True)
-    responses = measure(model, tokenizer, LETTERS, asked).responses
+    responses = measure(model, tokenizer, LETTERS, asked, **sampling).responses
     wins, quality = 0.0, 0.0
     for problem, response in zip(asked, responses, strict=True):
         mine = LETTERS.quality(problem, response.removesuffix(END))
