@@ -14,7 +14,9 @@ from minimoe_kernels import (
     fp8_gemm,
     fp8_quant,
     grouped_gemm,
+    log_probs,
     mla_decode,
+    mla_prefill,
     permute,
     rms_norm,
     rope,
@@ -100,8 +102,18 @@ def decoding():
         mla_decode.mla_decode(q, cache, tensor(128, 64, dtype=INT), tensor(128, dtype=INT), 512, 0.1)
 
 
+def prefilling():
+    heads = (tensor(1, TOKENS, 128, 128), tensor(1, TOKENS, 128, 64), tensor(1, TOKENS, 128, 128))
+    mla_prefill.mla_prefill(*heads, tensor(1, TOKENS, 64), tensor(1, TOKENS, 128, 128), 0.1)
+
+
+def likelihood():
+    x, weight = tensor(TOKENS, HIDDEN, grad=True), tensor(129_280, HIDDEN, grad=True)
+    backward(log_probs.log_probs(x, weight, tensor(TOKENS, dtype=torch.int64)), x, weight)
+
+
 # Each launches one or more kernels; those that multiply must use a tensor core (see `resources.TENSOR_CORE`).
 CASES = (
     rms_norm_both, rope_heads, swiglu_both, swiglu_to_fp8, to_fp8_and_back, fp8_product, routing, moving, grouped,
-    decoding,
+    decoding, prefilling, likelihood,
 )  # fmt: skip

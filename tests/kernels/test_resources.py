@@ -51,13 +51,16 @@ def test_no_committed_kernel_spills_or_asks_for_more_than_there_is(committed):
                 assert found["shared_bytes"] <= SHARED_LIMIT[int(arch[3:])] and found["registers"] <= 255
                 if found["spills"] or found["stack_bytes"]:
                     spilling.add((name.split("(")[0], arch, found["stack_bytes"]))
-    # 64 heads of MLA decoding keep 128 sums a thread; an A100 parks six of its other registers
-    assert spilling == {("split_kernel", "sm_80", 24)}
+    # MLA's two attentions keep 64 and 128 sums a thread in registers; an A100 has no other place for them
+    assert spilling == {("split_kernel", "sm_80", 24), ("prefill_kernel", "sm_80", 64)}
 
 
 def test_kernels_that_multiply_do_it_on_the_tensor_core(committed):
     products = {name.split("(")[0]: by for name, by in committed["kernels"].items() if by["sm_90"]["tensor_core"]}
-    assert set(products) >= {"fp8_gemm_kernel", "rows_kernel", "weight_gradient_kernel"}
+    assert set(products) >= {
+        "fp8_gemm_kernel", "rows_kernel", "weight_gradient_kernel", "split_kernel", "prefill_kernel", "pieces_kernel",
+        "slope_kernel",
+    }  # fmt: skip
     assert products["fp8_gemm_kernel"]["sm_90"]["tensor_core"] == ["QGMMA"]
     assert products["rows_kernel"]["sm_90"]["tensor_core"] == ["HGMMA"]
 

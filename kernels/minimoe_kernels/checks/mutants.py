@@ -27,7 +27,7 @@ __all__ = ["MODULES", "caught_by", "kernels_of", "mutants_of", "table"]
 
 MODULES = (
     "rms_norm", "rope", "swiglu", "fp8_quant", "swiglu_quant", "fp8_gemm", "router", "permute", "grouped_gemm",
-    "mla_decode",
+    "mla_decode", "mla_prefill", "log_probs",
 )  # fmt: skip
 
 

@@ -78,4 +78,20 @@ SLIPS = {
         ("combine_kernel", "operand: shares weighted alike", "partial * weights[:, None]", "partial * (total / SPLITS)"),
         ("combine_kernel", "sum not divided out", "/ tl.where(total > 0, total, 1.0)", ""),
     ],
+    "mla_prefill": [
+        ("prefill_kernel", "operand: one head's keys for all", "key = (sequence * S + s) * H + head", "key = (sequence * S + s) * H"),
+        ("prefill_kernel", "diagonal hidden", "s[None, :] <= seen", "s[None, :] < seen"),
+        ("prefill_kernel", "later chunk masked as the first", "s[None, :] <= seen + t[:, None]", "s[None, :] <= t[:, None]"),
+        ("prefill_kernel", "rotary part forgotten", "tl.dot(q_rot, k_rot, scores, input_precision=PRECISION) * scale", "scores * scale"),
+        ("prefill_kernel", "old output not shrunk", "acc * shrink[:, None]", "acc"),
+    ],
+    "log_probs": [
+        ("pieces_kernel", "operand: the neighbour's token", "tokens[None, :] == chosen[:, None]", "tokens[None, :] == chosen[:, None] + 1"),
+        ("pieces_kernel", "vocabulary not masked", 'tl.where(tokens[None, :] < V, logits, float("-inf"))', "logits"),
+        ("gather_pieces_kernel", "operand: the first piece for all", "peak_ptr + row * X + piece", "peak_ptr + row * X + piece * 0"),
+        ("gather_pieces_kernel", "pieces' peaks ignored", "totals * tl.exp(peaks - peak)", "totals"),
+        ("slope_kernel", "operand: one row's slope for all", "d_ptr + rows", "d_ptr + rows * 0"),
+        ("slope_kernel", "chosen token's share forgotten", "hit - tl.exp", "0 * hit - tl.exp"),
+        ("slope_kernel", "temperature forgotten", "log_sum[:, None])) / temperature", "log_sum[:, None]))"),
+    ],
 }  # fmt: skip
