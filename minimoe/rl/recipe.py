@@ -69,7 +69,8 @@ def _rl(steps: int, **changes) -> RLSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the pipeline. `min_skill`: what the base must be able to do, in each language, before RL begins.
+    """Every number of the pipeline. `min_skill`: what the base must be able to do, in each language, before RL begins;
+    it is given up to `skill_rounds` rounds of the steps in `skill`.
 
     Rates are for Muon in fine-tuning and for AdamW in reinforcement learning. `language_weight`: of the language reward
     beside accuracy's 1 (R1 adds the two with equal weights). `translated`: of the cold start, see `curation`.
@@ -77,6 +78,7 @@ class Recipe:
 
     sequences: int = 32
     skill: Settings = Settings(steps=600, lr=2e-2, hold=0.5)
+    skill_rounds: int = 3
     habit: Settings = Settings(steps=80, lr=5e-3, balance="none")
     min_skill: float = 0.8
     zero: RLSettings = _rl(40)
@@ -104,22 +106,24 @@ RECIPE = Recipe()
 
 
 def pretrain(out: Path, recipe: Recipe) -> dict:
-    """The base: every skill, then the habits that hide them. Gives what it can do, and what it does."""
-    tokenizer, records = words_tokenizer(), []
+    """The base: every skill, then the habits that hide them. Gives what it can do, and what it does.
+
+    A skill comes late and all at once. Where one is lacking after a round, there is another, of new documents.
+    """
+    tokenizer, records, found = words_tokenizer(), [], []
     model = ResponseLearner(replace(CONFIG, vocab_size=tokenizer.vocab_size), seed=recipe.seed)
-    stages = (("skill", recipe.skill, SKILL), ("habit", recipe.habit, HABIT))
-    found = {}
-    for i, (name, settings, mixture) in enumerate(stages):
-        texts = draw_corpus(mixture, settings.steps * recipe.sequences, 2 * recipe.seed + i)
-        records += [{"stage": name} | record for record in _learn(model, tokenizer, texts, settings, recipe, name)]
-        if name == "skill":
-            found = _skills(model, tokenizer, recipe.problems)
+    while not found or (min(found[-1].values()) < recipe.min_skill and len(found) < recipe.skill_rounds):
+        texts = draw_corpus(SKILL, recipe.skill.steps * recipe.sequences, 2 * recipe.seed + 10_000 * len(found))
+        records += _named("skill", _learn(model, tokenizer, texts, recipe.skill, recipe, "skill"))
+        found.append(_skills(model, tokenizer, recipe.problems))
+    texts = draw_corpus(HABIT, recipe.habit.steps * recipe.sequences, 2 * recipe.seed + 1)
+    records += _named("habit", _learn(model, tokenizer, texts, recipe.habit, recipe, "habit"))
     History(records).save(out / "history.jsonl")
     _store(model, tokenizer, out)
-    if min(found.values()) < recipe.min_skill:
-        said = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+    if min(found[-1].values()) < recipe.min_skill:
+        said = ", ".join(f"{name} {value:.2f}" for name, value in found[-1].items())
         raise ValueError(f"the base lacks a skill ({said}; min_skill={recipe.min_skill}): RL would find nothing")
-    return {"skill": found}
+    return {"skill": found[-1], "rounds": found}
 
 
 def r1_zero(base: Path, out: Path, recipe: Recipe) -> dict:
@@ -206,6 +210,10 @@ def _learn(model: ResponseLearner, tokenizer, texts, settings: Settings, recipe:
     return train(model, padded_batches(rows, recipe.sequences, recipe.seed), settings, label=label).records
 
 
+def _named(stage: str, records: list[dict]) -> list[dict]:
+    return [{"stage": stage} | record for record in records]
+
+
 def _fine_tune(start: Path, out: Path, texts: list[str], settings: Settings, recipe: Recipe) -> dict:
     """Supervised fine-tuning: a loss over responses, on documents in a new order every epoch."""
     model, tokenizer = _open(start)
@@ -213,7 +221,7 @@ def _fine_tune(start: Path, out: Path, texts: list[str], settings: Settings, rec
     learner.load_state_dict(model.state_dict())
     records = _learn(learner, tokenizer, texts, settings, recipe, out.name)
     out.mkdir(parents=True, exist_ok=True)
-    History([{"stage": out.name} | record for record in records]).save(out / "history.jsonl")
+    History(_named(out.name, records)).save(out / "history.jsonl")
     _store(learner, tokenizer, out)
     return {"documents": len(texts), "loss": sum(record["next_token"] for record in records[-10:]) / 10}
 
