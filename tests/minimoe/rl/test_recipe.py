@@ -114,3 +114,14 @@ def test_reinforcement_killed_in_the_middle_goes_on_and_ends_the_same(folder, tm
 def test_a_base_without_the_skill_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match="lacks a skill"):
         run_recipe(tmp_path, replace(TINY, min_skill=0.8), stages=("base",))
+
+
+def test_a_base_gets_further_rounds_until_it_has_the_skills_and_no_more_than_allowed(tmp_path, monkeypatch):
+    found = iter([0.7, 0.9, 0.5, 0.6, 0.7])
+    monkeypatch.setattr(module, "_skills", lambda *_: {"en": 1.0, "zh": next(found)})
+    report = module.pretrain(tmp_path, replace(TINY, min_skill=0.8, skill_rounds=3))
+    assert [skills["zh"] for skills in report["rounds"]] == [0.7, 0.9] and report["skill"]["zh"] == 0.9
+    stages = [record["stage"] for record in History.load(tmp_path / "history.jsonl").records]
+    assert stages == ["skill"] * 6 + ["habit"] * 2
+    with pytest.raises(ValueError, match="lacks a skill .en 1.00, zh 0.70; min_skill=0.8"):
+        module.pretrain(tmp_path, replace(TINY, min_skill=0.8, skill_rounds=3))
