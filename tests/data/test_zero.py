@@ -48,7 +48,8 @@ def test_all_five_fresh_seeds_go_from_below_a_quarter_to_above_95_percent_and_gr
     for record in fresh:
         assert greedy(record)[0] < 0.25 and greedy(record)[-1] > 0.95, record["run"]
         assert tokens(record)[-1] > 4 * tokens(record)[0], record["run"]
-        assert record["after"]["pass"]["1"] > 2.5 * record["before"]["pass"]["1"], record["run"]
+        assert record["base_cpu_seconds"] + record["rl_cpu_seconds"] < 120, record["run"]
+        assert record["after"]["pass"]["1"] > 0.8 > 0.4 > record["before"]["pass"]["1"], record["run"]
 
 
 def test_a_base_without_the_skill_stays_where_it_was(results):
