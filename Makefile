@@ -1,6 +1,7 @@
 # Two commands on a bare machine: `make lab` opens the course, `make test` runs the whole gate.
 
-.PHONY: help lab explorer test lint unit notebooks browser chapters parity bench lock clean setup setup-test chromium
+.PHONY: help lab explorer test lint unit notebooks browser chapters parity bench kernels-matrix lock clean setup \
+	setup-test chromium
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -23,6 +24,7 @@ help:
 	@echo "make chapters   rebuild the notebooks from chapters/*.py"
 	@echo "make parity     the table of differences from transformers"
 	@echo "make bench      the measurements beside transformers"
+	@echo "make kernels-matrix    compile the kernels with the oldest and the newest Triton that they are for"
 	@echo "make lock       write requirements.lock anew"
 	@echo "TORCH_ARGS=\"...\" is passed to pip when PyTorch is installed (its CPU index, for example)."
 
@@ -77,6 +79,14 @@ parity: $(HAS_TEST)
 
 bench: $(HAS_TEST)
 	$(PY) bench/run.py $(or $(ARGS),all)
+
+# The lock's Triton is part of the gate. These two are downloads of some 200 MB each, kept in the environment.
+kernels-matrix: $(HAS_TEST)
+	@for version in 3.6.0 3.9.0; do \
+		test -d $(VENV)/triton-$$version || \
+			$(PY) -m pip install --quiet --no-deps --target $(VENV)/triton-$$version triton==$$version; \
+		PYTHONPATH=$(VENV)/triton-$$version $(PY) -m minimoe_kernels.resources --check || exit 1; \
+	done
 
 # --- the gate ---------------------------------------------------------------------------------------------------------
 

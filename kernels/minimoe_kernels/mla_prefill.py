@@ -1,8 +1,8 @@
 """MLA over a whole prompt: flash attention with keys of 192 numbers and values of 128, causal, forward.
 
 In prefill every head has keys and values of its own, rebuilt from the latents. A key is 128 numbers without position
-and 64 rotated ones. 192 is no power of two, so the two parts stay apart, as they come from two projections anyway, and
-a score is the sum of two products. The rotated part is one for all heads: it is read by its own pointer and never copied
+and 64 rotated ones. 192 is no power of two, so the two parts stay apart, as they come from two projections anyway: a
+score is the sum of two products. The rotated part is one for all heads; it is read by its own pointer and never copied
 64 or 128 times.
 
 The scores of a tile of queries against a tile of keys are used at once and forgotten: a running maximum m, a running
