@@ -1,6 +1,6 @@
 """Every expert's product in one launch: forward, the gradient of the rows, and the gradient of the weights.
 
-    out[a] = x[a] @ weight[e]^T     for the rows a of expert e, which stand together (`minimoe_kernels.permute.align`)
+    out[a] = x[a] @ weight[e]^T     for the rows a of expert e, which stand together (`minimoe_kernels.align`)
 
 A loop over 256 experts is 256 launches of small products, and most of the GPU idles in each. Here one grid covers all:
 a program looks up its tile, learns from it which expert it works for and where its rows begin, and multiplies. Rows
@@ -16,8 +16,8 @@ neighbours share a weight in L2; DeepGEMM loads through TMA.
 
 import torch
 
+from minimoe_kernels.align import Alignment
 from minimoe_kernels.kernel import cdiv, next_power_of_2, tl, triton
-from minimoe_kernels.permute import Alignment
 from minimoe_kernels.sim import empty
 
 __all__ = ["grouped_gemm", "grouped_gemm_reference"]

@@ -19,8 +19,9 @@ from torch import nn
 
 from minimoe.model.layers import MLP, RMSNorm
 from minimoe.model.moe import MoE, grouped
+from minimoe_kernels.align import align
 from minimoe_kernels.grouped_gemm import grouped_gemm
-from minimoe_kernels.permute import align, permute, unpermute
+from minimoe_kernels.permute import permute, unpermute
 from minimoe_kernels.rms_norm import rms_norm
 from minimoe_kernels.swiglu import swiglu
 

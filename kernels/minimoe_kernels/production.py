@@ -11,6 +11,7 @@ waits for a compiler.
 import torch
 
 from minimoe_kernels import (
+    align,
     fp8_gemm,
     fp8_quant,
     grouped_gemm,
@@ -24,7 +25,6 @@ from minimoe_kernels import (
     swiglu,
     swiglu_quant,
 )
-from minimoe_kernels.permute import Alignment
 
 __all__ = ["CASES"]
 
@@ -45,7 +45,7 @@ def backward(out, *inputs):
 def alignment(tile=128):
     tiles = ROWS // tile + EXPERTS
     places = tensor(ROWS, dtype=INT), tensor(TOKENS, CHOSEN, dtype=INT), tensor(EXPERTS, dtype=INT)
-    return Alignment(*places, tensor(tiles, dtype=INT), tensor(tiles, dtype=INT), tile)
+    return align.Alignment(*places, tensor(tiles, dtype=INT), tensor(tiles, dtype=INT), tile)
 
 
 def rms_norm_both():
@@ -84,7 +84,7 @@ def routing():
 
 
 def moving():
-    permute.align(tensor(TOKENS, CHOSEN, dtype=INT), EXPERTS)
+    align.align(tensor(TOKENS, CHOSEN, dtype=INT), EXPERTS)
     x, there = tensor(TOKENS, HIDDEN, grad=True), alignment()
     gates = tensor(TOKENS, CHOSEN, dtype=torch.float32, grad=True)
     rows = permute.permute(x, there)

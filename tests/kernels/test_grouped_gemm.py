@@ -7,9 +7,10 @@ import minimoe
 from minimoe.model.moe import loop
 from minimoe_kernels import grouped_gemm as ops
 from minimoe_kernels import sim
+from minimoe_kernels.align import align, align_reference
 from minimoe_kernels.checks import grouped_gemm as checks
-from minimoe_kernels.checks.permute import assignments
-from minimoe_kernels.permute import align, align_reference, permute, unpermute
+from minimoe_kernels.checks.align import assignments
+from minimoe_kernels.permute import permute, unpermute
 from minimoe_kernels.swiglu import swiglu
 
 

@@ -1,4 +1,4 @@
-"""Align, permute, unpermute."""
+"""Permute and unpermute."""
 
 import pytest
 import torch
@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from minimoe_kernels import permute as ops
 from minimoe_kernels import sim
+from minimoe_kernels.align import align
 from minimoe_kernels.checks import permute as checks
+from minimoe_kernels.checks.align import assignments
 
 
-def test_order_rows_sums_gradients_and_memory(every_order):
+def test_rows_sums_gradients_memory_and_order(every_order):
     checks.check(ops)
 
 
@@ -21,32 +23,14 @@ def test_small_shapes(M, E, tile, data):
     checks.check(ops, sizes=[(M, K, E, 5, tile)], dtypes=[torch.float32])
 
 
-def test_every_tile_has_one_expert_and_every_row_one_tile():
-    chosen = checks.assignments(50, 3, 7, "random")
-    found = ops.align(chosen, 7, tile=8)
-    rows = []
-    for expert, start in zip(found.tile_expert.tolist(), found.tile_start.tolist(), strict=True):
-        if expert >= 0:
-            end = min(start + 8, found.ends_E[expert].item())
-            rows += range(start, end)
-            assert {chosen.flatten()[a].item() for a in found.order_A[start:end].tolist()} == {expert}
-    assert sorted(rows) == list(range(150))
-
-
-def test_no_tokens_at_all():
-    found = ops.align(torch.zeros(0, 2, dtype=torch.int32), 4)
-    assert found.ends_E.tolist() == [0] * 4 and len(found.tile_expert) == 0
-    assert ops.permute(torch.zeros(0, 3), found).shape == (0, 3)
-
-
 def test_there_and_back_with_gates_that_sum_to_one_is_the_identity():
     x = torch.randn(9, 6)
-    found = ops.align(checks.assignments(9, 2, 4, "random"), 4, 4)
+    found = align(assignments(9, 2, 4, "random"), 4, 4)
     assert torch.equal(ops.unpermute(ops.permute(x, found), torch.full((9, 2), 0.5), found), x)
 
 
 def test_gradients_in_float64():
-    found = ops.align(checks.assignments(4, 2, 3, "random"), 3, 2)
+    found = align(assignments(4, 2, 3, "random"), 3, 2)
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     y = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
     gates = torch.rand(4, 2, dtype=torch.float64, requires_grad=True)
@@ -56,7 +40,7 @@ def test_gradients_in_float64():
 
 def test_counted_bytes_of_moving_rows():
     M, K, D = 6, 2, 64
-    found = ops.align(checks.assignments(M, K, 3, "random"), 3, 4)
+    found = align(assignments(M, K, 3, "random"), 3, 4)
     x, gates = torch.randn(M, D).bfloat16(), torch.rand(M, K)
     with sim.session() as ran:
         rows = ops.permute(x, found)
@@ -67,8 +51,13 @@ def test_counted_bytes_of_moving_rows():
 
 
 def test_sizes_that_disagree_are_refused():
-    found = ops.align(checks.assignments(4, 2, 3, "random"), 3, 2)
+    found = align(assignments(4, 2, 3, "random"), 3, 2)
     with pytest.raises(ValueError, match="4 tokens for 5 rows"):
         ops.permute(torch.zeros(5, 3), found)
     with pytest.raises(ValueError, match="7 rows"):
         ops.unpermute(torch.zeros(7, 3), torch.zeros(4, 2), found)
+
+
+def test_no_tokens_at_all():
+    found = align(torch.zeros(0, 2, dtype=torch.int32), 4)
+    assert ops.permute(torch.zeros(0, 3), found).shape == (0, 3)

@@ -2,10 +2,10 @@
 
 import torch
 
+from minimoe_kernels.align import align_reference
 from minimoe_kernels.checks.agreement import agree, guarded
+from minimoe_kernels.checks.align import assignments
 from minimoe_kernels.checks.gradients import gradients
-from minimoe_kernels.checks.permute import assignments
-from minimoe_kernels.permute import align_reference
 
 # tokens, experts each, experts, outputs, summed, tile
 SIZES = [(9, 2, 4, 24, 40, 16), (3, 1, 5, 16, 16, 16), (20, 2, 3, 32, 70, 32), (2, 2, 2, 130, 8, 16)]

@@ -26,7 +26,7 @@ from minimoe_kernels.sim.state import now
 __all__ = ["MODULES", "caught_by", "kernels_of", "mutants_of", "table"]
 
 MODULES = (
-    "rms_norm", "rope", "swiglu", "fp8_quant", "swiglu_quant", "fp8_gemm", "router", "permute", "grouped_gemm",
+    "rms_norm", "rope", "swiglu", "fp8_quant", "swiglu_quant", "fp8_gemm", "router", "align", "permute", "grouped_gemm",
     "mla_decode", "mla_prefill", "log_probs",
 )  # fmt: skip
 

@@ -52,12 +52,14 @@ SLIPS = {
         ("route_kernel", "excluded groups set to 0", 'kept[:, None], biased, float("-inf"))', "kept[:, None], biased, 0.0)"),
         ("route_kernel", "no bias in the choice", "score + tl.load", "score + 0 * tl.load"),
     ],
-    "permute": [
+    "align": [
         ("count_kernel", "operand: a neighbour counted", "chosen_ptr + at, mask=at < A", "chosen_ptr + at, mask=at < A - 1"),
         ("starts_kernel", "operand: ends for starts", "start = ends - total", "start = ends"),
         ("place_kernel", "operand: inclusive rank", "axis=0) - hit +", "axis=0) +"),
         ("place_kernel", "rank not carried over", "next_place += tl.sum(hit, axis=0)", "next_place += 0"),
         ("tiles_kernel", "operand: tiles by whole size", "+ TILE - 1) // TILE", ") // TILE"),
+    ],
+    "permute": [
         ("gather_kernel", "operand: the slot for the token", "(assignment // K) * D", "(assignment % K) * D"),
         ("gather_kernel", "gate by place, not by assignment", "gates_ptr + assignment", "gates_ptr + place"),
         ("sum_kernel", "operand: gates transposed", "gates_ptr + token * K + k", "gates_ptr + k * tl.num_programs(0) + token"),
