@@ -91,6 +91,48 @@ def test_a_triton_file_written_elsewhere_runs_as_it_stands():
     assert ops.scale(torch.arange(21.0)).tolist() == [2.0 * i for i in range(21)]
 
 
+IDIOMS = """
+import torch
+import triton
+import triton.language as tl
+
+@triton.autotune(configs=[triton.Config({"ROWS": 16, "STEP": 32}, num_stages=3, num_warps=4)], key=["width"])
+@triton.jit
+def row_products(x_ptr, y_ptr, out_ptr, lock_ptr, rows, width: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr):
+    turns = tl.cdiv(width, STEP)
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)) % rows
+    step = tl.arange(0, STEP)
+    x_ptrs = x_ptr + row[:, None] * width + step[None, :]
+    y_ptrs = y_ptr + row[None, :] * width + step[:, None]
+    acc = tl.zeros((ROWS, ROWS), dtype=tl.float32)
+    for i in range(turns):
+        x = tl.load(x_ptrs, mask=step[None, :] < width - i * STEP, other=0.0)
+        y = tl.load(y_ptrs, mask=step[:, None] < width - i * STEP, other=0.0)
+        acc += tl.dot(x, y, input_precision="ieee")
+        x_ptrs += STEP
+        y_ptrs += STEP
+    while tl.atomic_cas(lock_ptr, 0, 1) == 1:
+        pass
+    at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    total = tl.sum(acc, axis=1).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + at, total, mask=at < rows)
+    tl.atomic_xchg(lock_ptr, 0)
+
+def run(x, y):
+    out, lock = x.new_empty(len(x), dtype=torch.bfloat16), torch.zeros(1, dtype=torch.int32)
+    row_products[lambda META: (triton.cdiv(len(x), META["ROWS"]),)](x, y, out, lock, len(x), x.shape[1])
+    return out
+"""
+
+
+def test_idioms_of_kernels_in_the_wild():
+    """Pointers moved along in a loop, rows wrapped by %, constants by position, a spin lock, a lambda for a grid."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(16, 70, generator=generator), torch.randn(16, 70, generator=generator)
+    out = load(IDIOMS).run(x, y)
+    assert torch.allclose(out.float(), (x @ y.t()).sum(1), rtol=2.0**-7)  # rounded to bfloat16
+
+
 def test_a_loaded_file_can_be_given_other_objects():
     ops = load(ELSEWHERE, replace={"FACTOR": -1.0})
     assert ops.scale(torch.ones(3)).tolist() == [-1.0] * 3

@@ -36,15 +36,17 @@ def source_of(module: str) -> str:
 
 
 def kernels_of(module: str) -> list[str]:
-    """The names of the kernels of a module that are launched, in the order of the file."""
+    """The names of a module's kernels, in the order of the file; those that only other kernels call are among them."""
     source = source_of(module)
     found = vars(importlib.import_module(f"minimoe_kernels.{module}"))
-    return [name for name, value in found.items() if isinstance(value, Kernel) and f"{name}[" in source]
+    return [name for name, value in found.items() if isinstance(value, Kernel) and f"\ndef {name}(" in source]
 
 
 def mutants_of(module: str, kernel: str) -> list[str]:
-    """The names of a kernel's mutants."""
-    return ["zeros", "last tile", *(name for of, name, _, _ in SLIPS[module] if of == kernel)]
+    """The names of a kernel's mutants. One that is not launched stores nothing and owns no tile."""
+    launched = f" {kernel}[" in source_of(module)
+    slips = [name for of, name, _, _ in SLIPS[module] if of == kernel]
+    return ["zeros", "last tile", *slips] if launched else slips
 
 
 class Namespace:

@@ -31,6 +31,8 @@ SLIPS = {
         ("swiglu_backward", "slope of the sigmoid forgotten", "s * (1 + gate * (1 - s))", "s"),
     ],
     "fp8_quant": [
+        ("scale_of", "operand: no scale for zeros", "tl.where(amax > 0, tl.div_rn(amax, FP8_MAX), 1.0)", "tl.div_rn(amax, FP8_MAX)"),
+        ("scale_of", "power of two rounded down", "(bits + 0x7FFFFF)", "bits"),
         ("quantise_tiles_kernel", "operand: largest down the columns", "tl.max(tl.abs(x), axis=1)", "tl.max(tl.max(tl.abs(x), axis=0), axis=0) + tl.zeros((BLOCK_M,), dtype=tl.float32)"),
         ("quantise_tiles_kernel", "largest instead of largest magnitude", "tl.abs(x)", "x"),
         ("quantise_blocks_kernel", "operand: scales transposed", "tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)", "tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)"),
@@ -72,6 +74,7 @@ SLIPS = {
         ("weight_gradient_kernel", "operand: transposed result", "f[:, None] * D + d[None, :]", "d[None, :] * F + f[:, None]"),
     ],
     "mla_decode": [
+        ("split_kernel", "operand: query transposed", "(sequence * H + heads[:, None]) * (C + R)", "(heads[:, None] * tl.num_programs(0) + sequence) * (C + R)"),
         ("split_kernel", "operand: rotary part against the latent", "cache_ptr + (page * PAGE + s % PAGE) * (C + R)", "cache_ptr + (page * PAGE + s % PAGE) * (C + R) + R"),
         ("split_kernel", "pages taken in order", "tl.load(table_ptr + sequence * table_row + s // PAGE, mask=inside, other=0)", "(s // PAGE)"),
         ("split_kernel", "old output not shrunk", "acc * shrink[:, None]", "acc"),
@@ -81,6 +84,7 @@ SLIPS = {
         ("combine_kernel", "sum not divided out", "/ tl.where(total > 0, total, 1.0)", ""),
     ],
     "mla_prefill": [
+        ("prefill_kernel", "operand: query transposed", "query = (sequence * T + t) * H + head", "query = (sequence * H + head) * T + t"),
         ("prefill_kernel", "operand: one head's keys for all", "key = (sequence * S + s) * H + head", "key = (sequence * S + s) * H"),
         ("prefill_kernel", "diagonal hidden", "s[None, :] <= seen", "s[None, :] < seen"),
         ("prefill_kernel", "later chunk masked as the first", "s[None, :] <= seen + t[:, None]", "s[None, :] <= t[:, None]"),
@@ -88,6 +92,8 @@ SLIPS = {
         ("prefill_kernel", "old output not shrunk", "acc * shrink[:, None]", "acc"),
     ],
     "log_probs": [
+        ("logits_of", "operand: weight transposed", "tokens[None, :].to(tl.int64) * D + d[:, None]", "d[:, None].to(tl.int64) * V + tokens[None, :]"),
+        ("logits_of", "last tile", "range(0, D, BLOCK_D)", "range(0, D - BLOCK_D, BLOCK_D)"),
         ("pieces_kernel", "operand: the neighbour's token", "tokens[None, :] == chosen[:, None]", "tokens[None, :] == chosen[:, None] + 1"),
         ("pieces_kernel", "vocabulary not masked", 'tl.where(tokens[None, :] < V, logits, float("-inf"))', "logits"),
         ("gather_pieces_kernel", "operand: the first piece for all", "peak_ptr + row * X + piece", "peak_ptr + row * X + piece * 0"),

@@ -61,14 +61,15 @@ float16, bfloat16, float32, float64 = (DTYPES[n] for n in ("float16", "bfloat16"
 float8e4nv, float8e5 = DTYPES["float8e4nv"], DTYPES["float8e5"]
 
 __all__ = [
-    "abs", "arange", "argmax", "argmin", "assume", "atomic_add", "atomic_max", "atomic_min", "atomic_xchg",
-    "bfloat16", "broadcast", "broadcast_to", "cast", "cat", "cdiv", "clamp", "constexpr", "cos", "cumprod", "cumsum",
-    "debug_barrier", "device_assert", "device_print", "div_rn", "dot", "dtype", "exp", "exp2", "expand_dims", "fdiv",
-    "flip", "float16", "float32", "float64", "float8e4nv", "float8e5", "floor", "fma", "full", "gather", "histogram",
-    "int1", "int16", "int32", "int64", "int8", "interleave", "join", "load", "log", "log2", "max", "max_contiguous",
-    "maximum", "min", "minimum", "multiple_of", "num_programs", "permute", "program_id", "range", "ravel", "reshape",
-    "rsqrt", "sigmoid", "sin", "softmax", "sort", "split", "sqrt", "static_assert", "static_range", "store", "sum",
-    "trans", "uint16", "uint32", "uint64", "uint8", "view", "where", "xor_sum", "zeros", "zeros_like",
+    "abs", "arange", "argmax", "argmin", "assume", "atomic_add", "atomic_cas", "atomic_max", "atomic_min",
+    "atomic_xchg", "bfloat16", "broadcast", "broadcast_to", "cast", "cat", "cdiv", "clamp", "constexpr", "cos",
+    "cumprod", "cumsum", "debug_barrier", "device_assert", "device_print", "div_rn", "dot", "dtype", "exp", "exp2",
+    "expand_dims", "fdiv", "flip", "float16", "float32", "float64", "float8e4nv", "float8e5", "floor", "fma", "full",
+    "gather", "histogram", "int1", "int16", "int32", "int64", "int8", "interleave", "join", "load", "log", "log2",
+    "max", "max_contiguous", "maximum", "min", "minimum", "multiple_of", "num_programs", "permute", "program_id",
+    "range", "ravel", "reshape", "rsqrt", "sigmoid", "sin", "softmax", "sort", "split", "sqrt", "static_assert",
+    "static_range", "store", "sum", "trans", "uint16", "uint32", "uint64", "uint8", "view", "where", "xor_sum",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -218,6 +219,12 @@ def atomic_min(pointer, val, mask=None, sem=None, scope=None):
 
 def atomic_xchg(pointer, val, mask=None, sem=None, scope=None):
     return atomic(lambda _, new: new, pointer, val, mask)
+
+
+def atomic_cas(pointer, cmp, val, sem=None, scope=None):
+    """Write `val` where `cmp` stands; gives what stood there. A lock is free at once here: programs run alone."""
+    wanted = block(cmp)
+    return atomic(lambda old, new: new if old == wanted.data else old, pointer, val)
 
 
 # --- words to the compiler, and to the reader -------------------------------------------------------------------------

@@ -21,7 +21,8 @@ def written():
 @pytest.mark.parametrize("module, kernel", KERNELS, ids=[f"{m}.{k}" for m, k in KERNELS])
 def test_every_mutant_is_caught_as_the_table_says(module, kernel, written):
     names = mutants.mutants_of(module, kernel)
-    assert names[:2] == ["zeros", "last tile"] and any(name.startswith("operand") for name in names)
+    assert kernel in ("scale_of", "logits_of") or names[:2] == ["zeros", "last tile"]
+    assert any(name.startswith("operand") for name in names)
     for mutant in names:
         by = mutants.caught_by(module, kernel, mutant)
         assert by, f"{module}.{kernel} with {mutant!r} passes its check"
