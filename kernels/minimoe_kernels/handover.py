@@ -3,8 +3,8 @@
 The model knows nothing of kernels. Its MoE layers run whatever function stands in `dispatch`, and a module runs what
 stands in its `forward`; both are set here, module by module, and nothing else changes: parameters, their names and the
 checkpoint stay. What is handed over is what has a backward pass: RMSNorm, SwiGLU in dense blocks and shared experts,
-and the whole of the routed experts. Attention keeps PyTorch's, whose fused kernel can be trained through; the router
-keeps its own, because gradients flow through its scores.
+the whole of the routed experts, and latent attention over a prompt, where the sizes of its heads are powers of two from
+16 up. With a mask or a cache, attention stays PyTorch's; so does the router, because gradients flow through its scores.
 
 A grouped product wants an expert layer's weights as one tensor. `use` moves them there once: each expert's `weight`
 stays a parameter of its own and becomes a window on its part, so no step copies a weight.
@@ -18,9 +18,11 @@ import torch
 from torch import nn
 
 from minimoe.model.layers import MLP, RMSNorm
+from minimoe.model.mla import MultiHeadLatentAttention
 from minimoe.model.moe import MoE, grouped
 from minimoe_kernels.align import align
 from minimoe_kernels.grouped_gemm import grouped_gemm
+from minimoe_kernels.mla_prefill import mla_prefill
 from minimoe_kernels.permute import permute, unpermute
 from minimoe_kernels.rms_norm import rms_norm
 from minimoe_kernels.swiglu import swiglu
@@ -73,6 +75,21 @@ def _mlp_forward(self, x):
     return self.down_proj(h.view(gate.shape))
 
 
+def _expand(self, q_nope_BTHN, q_rot_BTHR, entries, mask_BTS=None):
+    if mask_BTS is not None:
+        return MultiHeadLatentAttention.expand(self, q_nope_BTHN, q_rot_BTHR, entries, mask_BTS)
+    latent_BSC, k_rot_BSR = entries.split([self.latent, self.rotary], dim=-1)
+    kv = self.kv_b_proj(latent_BSC).unflatten(-1, (self.heads, self.nope + self.value))
+    k_nope_BSHN, v_BSHW = kv.split([self.nope, self.value], dim=-1)
+    return mla_prefill(q_nope_BTHN, q_rot_BTHR, k_nope_BSHN, k_rot_BSR, v_BSHW, self.scale)[0]
+
+
+def _fits(attention) -> bool:
+    """Whether `mla_prefill` has tiles for these heads."""
+    sizes = attention.nope, attention.rotary, attention.value
+    return all(size >= 16 and not size & (size - 1) for size in sizes)
+
+
 def _side_by_side(experts):
     """Move the experts' weights into one tensor a part, each parameter a window on it."""
     for part in PARTS:
@@ -85,9 +102,9 @@ def _side_by_side(experts):
 def use(model: nn.Module) -> nn.Module:
     """Let the model compute with kernels, on a GPU by Triton, on a CPU in the simulator; gives the model back.
 
-    RMSNorm, SwiGLU and routed experts, forward and backward. Logits and gradients are those of before up to rounding.
-    Call it after the model is on its device: moving it takes the experts' weights apart again, which costs a copy a
-    step and nothing else.
+    RMSNorm, SwiGLU, routed experts and attention over prompts, forward and backward. Logits and gradients are those of
+    before up to rounding. Call it after the model is on its device: moving it takes the experts' weights apart again,
+    which costs a copy a step and nothing else.
     """
     for module in model.modules():
         if isinstance(module, MoE):
@@ -97,6 +114,8 @@ def use(model: nn.Module) -> nn.Module:
             module.forward = types.MethodType(_norm_forward, module)
         elif isinstance(module, MLP):
             module.forward = types.MethodType(_mlp_forward, module)
+        elif isinstance(module, MultiHeadLatentAttention) and _fits(module):
+            module.expand = types.MethodType(_expand, module)
     return model
 
 
@@ -107,4 +126,6 @@ def release(model: nn.Module) -> nn.Module:
             module.dispatch = grouped
         elif isinstance(module, RMSNorm | MLP):
             module.__dict__.pop("forward", None)
+        elif isinstance(module, MultiHeadLatentAttention):
+            module.__dict__.pop("expand", None)
     return model

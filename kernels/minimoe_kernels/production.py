@@ -103,8 +103,9 @@ def decoding():
 
 
 def prefilling():
-    heads = (tensor(1, TOKENS, 128, 128), tensor(1, TOKENS, 128, 64), tensor(1, TOKENS, 128, 128))
-    mla_prefill.mla_prefill(*heads, tensor(1, TOKENS, 64), tensor(1, TOKENS, 128, 128), 0.1)
+    nope, rotary, shared = (128, 128), (128, 64), (64,)
+    inputs = [tensor(1, TOKENS, *shape, grad=True) for shape in (nope, rotary, nope, shared, nope)]
+    backward(mla_prefill.mla_prefill(*inputs, 0.1)[0], *inputs)
 
 
 def likelihood():

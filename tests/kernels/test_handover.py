@@ -15,8 +15,8 @@ from minimoe_kernels.handover import routed_experts
 CONFIG = replace(
     minimoe.NANO, vocab_size=40, hidden_size=32, num_hidden_layers=2, first_k_dense_replace=1, intermediate_size=48,
     moe_intermediate_size=16, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,
-    num_attention_heads=2, num_key_value_heads=None, kv_lora_rank=16, q_lora_rank=None, qk_nope_head_dim=8,
-    qk_rope_head_dim=8, v_head_dim=8,
+    num_attention_heads=2, num_key_value_heads=None, kv_lora_rank=16, q_lora_rank=None, qk_nope_head_dim=16,
+    qk_rope_head_dim=16, v_head_dim=16,
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def test_logits_and_gradients_stay_the_same(model):
     used = {launch.kernel for launch in ran.launches}
     assert used >= {"rms_norm_forward", "rms_norm_backward", "swiglu_forward", "swiglu_backward", "rows_kernel"}
     assert used >= {"weight_gradient_kernel", "place_kernel", "gather_kernel", "sum_kernel", "gate_gradient_kernel"}
+    assert used >= {"prefill_kernel", "query_gradient_kernel", "key_gradient_kernel"}
     for a, b in zip(before, after, strict=True):
         # float32: a few hundred roundings of 6e-8, relative to the largest of the tensor
         assert (a - b).abs().max() <= 3e-5 * a.abs().max().clamp(min=1e-6)
@@ -74,6 +75,25 @@ def test_an_optimizer_step_reaches_the_weights_that_the_kernels_read(model):
             optimizer.step()
     a, b = (m(ids_BT).logits_BTV for m in (model, twin))
     assert torch.allclose(a, b, atol=1e-4)  # two steps of float32
+
+
+def test_heads_of_sizes_without_tiles_keep_pytorch_s_attention():
+    small, ids_BT = minimoe.Transformer(replace(CONFIG, qk_rope_head_dim=8), seed=0), torch.arange(6)[None]
+    before = small(ids_BT).logits_BTV
+    with sim.session() as ran:
+        after = minimoe_kernels.use(small)(ids_BT).logits_BTV
+    assert "prefill_kernel" not in {launch.kernel for launch in ran.launches}
+    assert torch.allclose(before, after, atol=1e-5)  # float32, logits below 1
+
+
+def test_attention_under_a_mask_stays_pytorch_s(model):
+    attention = minimoe_kernels.use(model).model.layers[0].self_attn
+    q_nope, q_rot, entries = torch.randn(1, 3, 2, 16), torch.randn(1, 3, 2, 16), torch.randn(1, 5, 32)
+    mask = torch.rand(1, 3, 5) < 0.7
+    mask[..., 0] = True
+    with sim.session() as ran:
+        out = attention.expand(q_nope, q_rot, entries, mask)
+    assert ran.launches == [] and torch.equal(out, type(attention).expand(attention, q_nope, q_rot, entries, mask))
 
 
 def test_scattered_weights_are_copied_and_right():

@@ -30,6 +30,14 @@ def test_it_is_the_library_s_expanded_attention():
     assert torch.allclose(ours, theirs, atol=1e-5)  # float32, sizes near 1
 
 
+def test_gradients_in_float64():
+    shapes = (1, 5, 1, 16), (1, 5, 1, 16), (1, 7, 1, 16), (1, 7, 16), (1, 7, 1, 16)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
+    # along one random direction of each input and output: every entry would be 500 launches
+    assert torch.autograd.gradcheck(lambda *t: ops.mla_prefill(*t, 0.25), inputs, fast_mode=True)
+
+
 def test_a_prompt_in_two_chunks_is_the_prompt():
     generator = torch.Generator().manual_seed(0)
     shapes = (1, 40, 2, 16), (1, 40, 2, 16), (1, 40, 2, 16), (1, 40, 16), (1, 40, 2, 16)

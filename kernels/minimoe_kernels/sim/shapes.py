@@ -36,6 +36,8 @@ _ramps = {}
 
 def arange(start, end):
     """start, start + 1, ..., end - 1 in int32."""
+    if isinstance(start, Block) or isinstance(end, Block):
+        raise TypeError(f"{now.where()}: tl.arange wants ends that are known when it is compiled, a tl.constexpr")
     found = _ramps.get((start, end))
     if found is None:
         _sizes([end - start])
