@@ -32,7 +32,7 @@ setup(seed=0)
 # %% [markdown] tags=["question"]
 # ## 295 operations for free
 #
-# NVIDIA's datasheet gives the H100 (SXM) 989 TFLOP/s in bfloat16 and 3.35 TB/s of memory bandwidth. While one byte arrives from memory, the chip can do 295 operations.
+# NVIDIA's datasheet gives the H100 (SXM) 989 TFLOP/s in bfloat16 (a FLOP is one floating-point addition or multiplication) and 3.35 TB/s of memory bandwidth. While one byte arrives from memory, the chip can do 295 operations.
 #
 # RMSNorm does a handful of operations on each number that it reads. DeepSeek-V3 normalises the 7168 numbers of every token twice in each of its 61 layers. How long must that take for 8192 tokens, however clever the program? And how much longer does it take if it is written as six lines of PyTorch?
 
@@ -245,7 +245,7 @@ hints("14.rms_norm")
 # %% [markdown] tags=["beat"]
 # ## The same function three ways
 #
-# Your kernel reads a row once. The library's own RMSNorm, in PyTorch, does one thing after the other: widen to float32, square, mean and root, multiply by the scale, narrow to bfloat16, multiply by the gain. Each operation is a launch that reads a whole tensor from memory and writes one. Between the two stands a kernel that walks along the row in pieces, once to sum and once more to scale: one launch, two passes.
+# Your kernel reads a row once. The library's own RMSNorm, in PyTorch, does one thing after the other: widen to float32, square, mean and root, multiply by the scale, narrow to bfloat16, multiply by the gain. Each operation is a launch that reads a whole tensor from memory and writes one. (The mean and its root are counted as one launch here; their result is one number a row.) Between the two stands a kernel that walks along the row in pieces, once to sum and once more to scale: one launch, two passes.
 #
 # All three are in `minimoe_course.first_kernels`. Per number of x, how many times as many bytes do the six operations move as the one pass?
 
@@ -266,15 +266,24 @@ for way, session in ran.items():
     print(f"{way:23} {len(session.launches)} launched   a number: {moved[way]:4.1f} bytes, {flops:.1f} FLOPs   FLOPs a byte: {intensity[way]:.2f}")
 
 # %% [markdown]
-# The arithmetic is the same, four operations a number. The traffic is not. 2 bytes in and 2 out is the least there is; six launches move nine times that, because every intermediate result goes to memory and comes back, most of them as float32.
+# The arithmetic is the same, four operations a number. The traffic is not. 2 bytes in and 2 out is the least there is; six launches move nine times that, because every intermediate result goes to memory and comes back, most of them as float32. SwiGLU is of the same kind:
+
+# %% tags=["nbval-check-output"]
+from minimoe_kernels.swiglu import swiglu as library_swiglu
+
+total = counted(library_swiglu, x_MD, x_MD).total  # which numbers, the count does not ask
+print(f"SwiGLU: {total.bytes / x_MD.numel():.1f} bytes a result, {total.flops / x_MD.numel():.1f} FLOPs")
+
+# %% [markdown]
+# Two numbers in, one out, nothing to save but launches: 6 bytes and 3 operations (a sigmoid counts as one).
 #
-# The gain is left out of these numbers. Each program loads it again, and the simulator counts every load in full, 2 bytes a number more. On a GPU its 14 KB stay in a cache after the first row. That is the simulator's blind spot: **it counts what is asked for, not what reaches the memory chips.** We come back to it.
+# The gain of RMSNorm is left out of these numbers. Each program loads it again, and the simulator counts every load in full, 2 bytes a number more. On a GPU it stays in a cache after the first row (14 KB in V3). That is the simulator's blind spot: **it counts what is asked for, not what reaches the memory chips.** We come back to it.
 #
 # FLOPs divided by bytes is the **arithmetic intensity**. Against it stands the machine's own quotient:
 #
 # $$\mathrm{time} \;\ge\; \max\!\left(\frac{\mathrm{bytes}}{\mathrm{bandwidth}},\; \frac{\mathrm{FLOPs}}{\mathrm{peak}}\right)$$
 #
-# Below $989 / 3.35 = 295$ FLOPs a byte the first term is larger: the kernel is **bandwidth-bound**. Above, it is **compute-bound**. Drawn over the intensity, this is the **roofline**: a slope, a flat roof, and between them the **ridge**, here at 295. Datasheet numbers are never reached; on one H100, when this course was planned, a copy ran at 3.0 TB/s and cuBLAS multiplied random 8192 x 8192 matrices at 798 TFLOP/s. Shares of both are worth giving.
+# Below $989 / 3.35 = 295$ FLOPs a byte the first term is larger: the kernel is **bandwidth-bound**. Above, it is **compute-bound**. Drawn over the intensity, this is the **roofline**: a slope, a flat roof, and between them the **ridge**, here at 295. Datasheet numbers are not reached in practice: on one H100, when this course was planned, a copy ran at 3.0 TB/s and cuBLAS multiplied random 8192 x 8192 matrices at 798 TFLOP/s. Shares of both are worth giving.
 
 # %%
 roofs = {"datasheet": (989e12, 3.35e12), "measured": (798e12, 3.0e12)}
