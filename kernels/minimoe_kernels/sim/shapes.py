@@ -37,7 +37,7 @@ _ramps = {}
 def arange(start, end):
     """start, start + 1, ..., end - 1 in int32."""
     if isinstance(start, Block) or isinstance(end, Block):
-        raise TypeError(f"{now.where()}: tl.arange from or to an argument; its ends must be known when compiled (tl.constexpr)")
+        raise TypeError(f"{now.where()}: tl.arange over an argument; its ends must be known when compiled")
     found = _ramps.get((start, end))
     if found is None:
         _sizes([end - start])
