@@ -371,7 +371,7 @@ for tile, value in intensity.items():
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer steps `matmul` from above, program by program: orange, the bands that the last program read and the tile that it wrote; the darker A and B, the more often read. *At a time* says how many programs run together, a **wave**, and load what they share once: the green curve. In which order should a GPU start its programs?
+# The explorer steps `matmul` from above, program by program: orange, the bands that the last program read and the tile that it wrote. The colour of A and B says how often a number was read. *At a time* says how many programs run together, a **wave**, and load what they share once: the green curve. In which order should a GPU start its programs?
 #
 # **Try first:** move *Programs run* to the end, then set *Order* to grouped. Which curve moves, and why does the other one not? Then *At a time* 16, and tiles of 32.
 
@@ -390,9 +390,9 @@ for name, tall, wide in (("each alone", 1, 1), ("2 x 2", 2, 2), ("a row of 132",
     print(f"{name:14} {2 * n**3 / tile_bytes(n, n, n, 128 * tall, 128 * wide):6.0f} FLOPs a byte")
 
 # %% [markdown]
-# 132 programs in a row earn no more than four in a patch; 132 in a patch are far beyond the ridge. `matmul` has no line for this: the order is the launch's affair, and "grouped" is a few lines of arithmetic with the program's number.
+# 132 programs in a row earn no more than four in a patch; 132 in a patch are far beyond the ridge. Our `matmul` has no line for this. Kernels in use have: a few lines of arithmetic that turn a program's number into a tile of the next patch (Triton's tutorial 03 calls it L2 cache optimisation).
 #
-# The explorer runs any kernel with the arguments of `matmul`. Go back to its cell, take one mask away, run both cells again, and read what the explorer says and where it stops.
+# The explorer runs any kernel with the arguments of `matmul`. Go back to the cell of `matmul`, take one mask away, run it and the explorer's cell again, and read what the explorer says and where it stops.
 
 # %% [markdown]
 # ## Tiny and real
@@ -500,7 +500,7 @@ receipt([
 # - Bytes over bandwidth and FLOPs over peak are two floors under the time. RMSNorm and SwiGLU stand on the first, so touch memory once; products climb off it by tiles, and by neighbours that share a cache.
 #
 # ## Sources
-# Triton: Tillet, Kung and Cox, MAPL 2019, and triton-lang.org. Roofline: Williams, Waterman and Patterson, CACM 52(4), 65 (2009). RMSNorm: Zhang and Sennrich, arXiv 1910.07467. SwiGLU: Shazeer, arXiv 2002.05202. DeepSeek-V3: arXiv 2412.19437. Puzzles in this manner: srush/Triton-Puzzles.
+# Triton: Tillet, Kung and Cox, MAPL 2019, and triton-lang.org. Roofline: Williams, Waterman and Patterson, CACM 52(4), 65 (2009). Tiles in groups: triton-lang.org, tutorial 03. RMSNorm: Zhang and Sennrich, arXiv 1910.07467. SwiGLU: Shazeer, arXiv 2002.05202. DeepSeek-V3: arXiv 2412.19437. Puzzles in this manner: srush/Triton-Puzzles.
 #
 # ## Next
 # Chapter 15 sends tokens to experts: from a Python loop over 256 of them to one launch.
