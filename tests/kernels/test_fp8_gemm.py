@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minimoe_kernels import fp8_gemm as ops
 from minimoe_kernels import sim
@@ -11,6 +13,12 @@ from minimoe_kernels.fp8_quant import quantise_blocks, quantise_tiles
 
 def test_values_memory_and_order(every_order):
     checks.check(ops)
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 40), st.integers(1, 140), st.integers(1, 300))
+def test_small_shapes(M, F, D):
+    checks.check(ops, sizes=[(M, F, D)], dtypes=[torch.bfloat16])
 
 
 def test_the_product_of_quantised_matrices_is_near_that_of_the_matrices():

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minimoe import fp8_blocks
 from minimoe_kernels import fp8_quant as ops
@@ -11,6 +13,12 @@ from minimoe_kernels.checks import fp8_quant as checks
 
 def test_bits_scales_memory_and_order(every_order):
     checks.check(ops)
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 40), st.integers(1, 200), st.sampled_from(checks.DTYPES))
+def test_small_shapes(rows, columns, dtype):
+    checks.check(ops, sizes=[(rows, columns)], dtypes=[dtype])
 
 
 def test_blocks_are_the_library_s_bit_for_bit():

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minimoe
 from minimoe.model.moe import loop
@@ -16,6 +18,13 @@ from minimoe_kernels.swiglu import swiglu
 
 def test_values_gradients_memory_and_order(every_order):
     checks.check(ops)
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_small_shapes(M, E, F, D, data):
+    K = data.draw(st.integers(1, E))
+    checks.check(ops, sizes=[(M, K, E, F, D, 16)], dtypes=[torch.float32])
 
 
 def test_gradients_in_float64():

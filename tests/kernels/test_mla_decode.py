@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minimoe
 from minimoe.model.mla import MultiHeadLatentAttention
@@ -14,6 +16,13 @@ from minimoe_kernels.checks import mla_decode as checks
 
 def test_values_memory_and_order(every_order):
     checks.check(ops)
+
+
+@settings(max_examples=10)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=3), st.integers(1, 18), st.sampled_from([1, 4, 16]),
+       st.integers(1, 4))  # fmt: skip
+def test_small_shapes(lengths, H, page, splits):
+    checks.check(ops, sizes=[(tuple(lengths), H, 16, 16, page, splits)], dtypes=[torch.float32])
 
 
 def test_it_is_the_library_s_attention_for_the_newest_token():

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minimoe
 from minimoe.model.mla import MultiHeadLatentAttention
@@ -14,6 +16,12 @@ from minimoe_kernels.checks import mla_prefill as checks
 
 def test_values_memory_and_order(every_order):
     checks.check(ops)
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 40), st.integers(0, 20), st.integers(1, 2))
+def test_small_shapes(T, before, H):
+    checks.check(ops, sizes=[(1, T, T + before, H, 16, 16, 16)], dtypes=[torch.float32])
 
 
 def test_it_is_the_library_s_expanded_attention():
