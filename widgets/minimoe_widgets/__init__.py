@@ -6,6 +6,7 @@ from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.context import ContextExplorer
 from minimoe_widgets.explorers import Explorers
 from minimoe_widgets.kernel_stepper import KernelStepper
+from minimoe_widgets.kernel_timings import KernelTimings
 from minimoe_widgets.refusal import RefusalExplorer
 from minimoe_widgets.rollout import RolloutExplorer
 from minimoe_widgets.routing import RoutingExplorer
@@ -13,3 +14,4 @@ from minimoe_widgets.speculation import SpeculationExplorer
 
 __all__ = ["BalanceExplorer", "CompressionExplorer", "ContextExplorer", "Explorers", "RoutingExplorer"]
 __all__ += ["KernelStepper", "RefusalExplorer", "RolloutExplorer", "SpeculationExplorer"]
+__all__ += ["KernelTimings"]
