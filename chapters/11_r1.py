@@ -13,7 +13,7 @@
 # %% [markdown] tags=["promise"]
 # # 11 R1: four stages
 #
-# By the end you know which of R1's four stages made weights and which made only texts, you have turned the language that a model thinks in with one reward, and you have fooled a judge that orders nine pairs in ten rightly.
+# By the end you know which of R1's four stages made weights and which made only texts, you have turned the language that a model thinks in with one reward, and you have fooled a judge that orders more than nine held-out pairs in ten rightly.
 #
 # 45 minutes, 70 with all exercises. Prerequisites: chapters 09 (GRPO) and 10 (R1-Zero).
 #
@@ -34,7 +34,7 @@ setup(seed=0)
 #
 # R1-Zero solves 77.9% of AIME 2024. R1 solves 79.8%. Between them lie four stages and, by DeepSeek's own count, another 46,000 GPU-hours. If the goal was mathematics, that was a poor bargain. On ArenaHard, where a judge compares answers to everyday questions, R1-Zero wins 53.6% and R1 92.3%.
 #
-# What was each stage for? The paper describes them in four paragraphs, and its readers ended up asking (DeepSeek-R1 issues 319 and 320): *are the first two stages there only to write training texts? Is R1 itself V3's base, fine-tuned once and reinforced once?* The threads end in guesses. Here is the pipeline. An arrow of weights means that a stage starts from that model; an arrow of texts means that it learns from what that model wrote. What do you say?
+# What was each stage for? The paper describes them in four paragraphs, and its readers ended up asking (DeepSeek-R1 issues 319 and 320): *are the first two stages there only to write training texts? Is R1 itself V3's base, fine-tuned once and reinforced once?* No maintainer answered. Here is the pipeline. An arrow of weights means that a stage starts from that model; an arrow of texts means that it learns from what that model wrote; SFT is supervised fine-tuning. Before you read on: follow the arrows and answer the two questions.
 
 # %%
 from minimoe_course import stages
@@ -46,20 +46,20 @@ show(
 )
 
 # %% [markdown]
-# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 12`. Its problems come in two languages. Three seeds were run after every setting had been frozen (`data/r1/README.md`). A base that has not learned its skills is not reinforced, for there would be nothing to find; that ended one of them.
+# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 22`. Its problems come in two languages. Every setting was frozen before the seeds below were run (`data/r1/README.md`). A base that has not learned its skills is not reinforced, for there would be nothing to find. One did not, under an earlier setting, and is shown:
 
 # %%
 print("seeds that went through all stages:", *stages.seeds(), "  (every range below is of these)")
 for seed, error in stages.failed().items():
     print(f"seed {seed} ended at its base: {error}")
-print(f"CPU-seconds of the stages, mean: {sum(map(stages.seconds, stages.NAMES)):.0f}")
+print(f"CPU-seconds of a seed, base, control and all stages, mean: {sum(map(stages.seconds, stages.NAMES)):.0f}")
 
 # %% [markdown] tags=["by-hand"]
 # ## Four answers by hand
 #
 # 小明有3个苹果。他买4个。他丢2个。有几个苹果？ *Tom has 3 apples. He buys 4. He loses 2. How many apples?*
 #
-# A Chinese character counts as one word. 先有三 says "has three at first", 买四是七 "buys four is seven", 丢二是五 "loses two is five". An answer earns 1 for the right number and, added to it, the share of its thought's words that are in the problem's language. What do these four earn?
+# A Chinese character counts as one word. 先有三 says "has three at first", 买四是七 "buys four is seven", 丢二是五 "loses two is five". An answer earns 1 if it is right (the number alone, or the number with the noun of the question) and, added to it, the share of its thought's words that are in the problem's language. What do these four earn?
 
 # %% tags=["by-hand", "nbval-check-output"]
 answers = [  # right, Chinese words, all words
@@ -111,8 +111,7 @@ for name, right in found.items():
 # %%
 guess(
     "11.zero_language",
-    "After twenty steps of R1-Zero the model thinks about every Chinese problem. "
-    "Of 100 words of these thoughts, how many are Chinese?",
+    "In its greedy answers R1-Zero thinks about every Chinese problem. Of 100 words of these thoughts, how many are Chinese?",
     100 * stages.mean("r1_zero", "language_zh"),
     unit="in 100",
 )
@@ -120,20 +119,20 @@ guess(
 # %%
 stages.table(
     {"right, en": "accuracy_en", "right, zh": "accuracy_zh", "en in en": "language_en", "zh in zh": "language_zh",
-     "tokens": "mean_tokens"},
+     "zh in zh, sampled": "sampled_language_zh", "tokens": "mean_tokens"},
     ("base", "r1_zero"),
 )
 
 # %% [markdown]
-# "zh in zh" is the share of Chinese words in thoughts about Chinese problems; a base that does not think has none. R1-Zero is right, and thinks in English about what it was asked in Chinese. DeepSeek saw the same as "language mixing", and called it one of the two faults of R1-Zero; poor readability was the other.
+# "zh in zh" is the share of Chinese words in thoughts about Chinese problems, greedy or sampled at temperature 1; the base's greedy answers have no thoughts, so its 0.00 means nothing. R1-Zero is right, and thinks, greedily, in English about what it was asked in Chinese. Sampled, it mixes: English thoughts, Chinese ones, and some in both. DeepSeek saw the same, called it "language mixing", and named it as one of the two faults of R1-Zero; poor readability was the other.
 #
-# Nothing pushed it towards English by name. Two things could have: English is *tried* more often, or English is *right* more often. Here are both, seed by seed: how the base's sampled thoughts about Chinese problems are written, and how often it is right if its thought is begun for it in one language or the other.
+# Nothing pushed it towards English by name. Two things could have: English is *tried* more often, or English is *right* more often. The first you have measured above, for the seed whose base is shipped. The second is measured by beginning the thought for the base, in one language or the other:
 
 # %%
 stages.languages()
 
 # %% [markdown]
-# English is tried more often in both seeds, and it wins in both; in seed 13 although the base is right more often in Chinese. Reward is paid to what was tried, so the language that leads collects most of it, whether or not it is the better one. (Greedy answers show the leader alone. Among samples at temperature 1 the other language survives for long.) If the language is to count, it has to be measured.
+# Begun in English the base is right every time, in Chinese nearly as often: there is little for the reward to choose by. English was tried more often (the cell above), and reward is paid to what was tried, so the language that leads collects most of it. Answered greedily all three seeds end in English; sampled, some of the words stay Chinese, most in seed 23. If the language is to count, it has to be measured.
 #
 # ### Exercise: language consistency
 # ●●○○○ · 8 min · the one reward that R1's first stage of reinforcement adds to R1-Zero's.
@@ -142,6 +141,9 @@ stages.languages()
 # By hand: `先有三, buys four.` has three Chinese words and two English ones: 0.6 for `"zh"`.
 
 # %% tags=["exercise"]
+import re
+
+
 def language_share(text, language):
     ...  # your code
 
@@ -153,21 +155,22 @@ hints("11.language_share")
 # %% [markdown] tags=["beat"]
 # ## Stage 1: a cold start, for the form
 #
-# Here is how R1-Zero (the seed whose checkpoints are shipped) answered a held-out Chinese problem at the end of its run, at temperature 1 (the problem says: 0, buys 7, gives 1, sells 3, all times 2):
+# Here are held-out answers of R1-Zero (the seed whose checkpoints are shipped) at the end of its run, sampled at temperature 1:
 
 # %%
 import json
+from collections import Counter
 
 lines_of = lambda stage: (data_path("r1") / stage / "groups.jsonl").read_text(encoding="utf-8").splitlines()
 last = [json.loads(line) for line in lines_of("r1_zero")][-1]
 print(last["problem"])
-for text in dict.fromkeys(answer["text"] for answer in last["answers"]):
-    print("  ", text)
+for text, count in Counter(answer["text"] for answer in last["answers"]).most_common():
+    print(f"{count} times", text)
 
 # %% [markdown]
-# Broken thoughts, thoughts in two languages, and a bare digit at the end. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
+# Thoughts in another language than the question's, and a bare digit at the end. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
 #
-# So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, adds the phrase, and of thoughts in the wrong language it translates half. The other half stays as it is. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
+# So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, adds the phrase, and of thoughts in the wrong language it translates one in five. The others stay as they are. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
 
 # %%
 for language in ("en", "zh"):
@@ -177,38 +180,29 @@ for language in ("en", "zh"):
 # The base is fine-tuned on 400 such documents; that is **Dev1**. Some columns should rise. Which will fall?
 
 # %%
-general = {"readable": "readable", "zh in zh": "language_zh", "sampled": "sampled_language_zh", "right, zh": "accuracy_zh",
+general = {"readable": "readable", "zh in zh": "language_zh", "zh in zh, sampled": "sampled_language_zh", "right, zh": "accuracy_zh",
            "right, en": "accuracy_en", "letters won": "win_rate", "questions answered": "answered_harmless"}
 stages.table(general, ("base", "r1_zero", "dev1"))
 
 # %% [markdown]
-# *Readable* means a thought and then a phrase in the problem's language: the form came with 40 steps. The language turned, too, as far as the translations went: greedy thoughts are Chinese now, and among samples ("sampled") about a third are still English.
+# *Readable* means a thought and then a phrase in the problem's language: the form came with 80 steps. The language did not: one thought in five was translated, and greedy thoughts about Chinese problems are Chinese in none, in a quarter and in three fifths of their words.
 #
-# Three columns fell. Two are about other things that the base could do: write a letter (a win is a better letter than a fixed one that forgets somebody), and answer questions such as *Where is the vault?* The cold start held neither. The third is English. Before you explain a number in a table, read the answers behind it:
-
-# %%
-from minimoe.training.reasoning import END
-from minimoe.training.responses import measure
-
-english = WordProblems(chinese=0.0)
-dev1 = minimoe.load(data_path("r1") / "dev1", dtype=torch.float32)
-asked = draw_problems(english, 60, seed=99, held_out=True)
-said = [response.removesuffix(END) for response in measure(dev1, tokenizer, english, asked, 48).responses]
-wrong = [pair for pair in zip(asked, said) if not english.is_correct(*pair)]
-sound = sum(split_response(text)[0] == split_response(english.think(problem))[0] for problem, text in wrong)
-print(f"{len(wrong)} of {len(asked)} answers are wrong; in {sound} of them the thought is right to the last word")
-for problem, text in wrong[:2]:
-    print(problem, text, sep="\n    ")
-
-# %% [markdown]
-# The thought is right and the number is right; what is counted is not. The new form has a place for a noun, and 40 steps were too few to learn that it has to be copied from the question. The verifier rightly calls that wrong. It has nothing to do with arithmetic.
+# Two columns fell below the base, from which Dev1 starts: letters (a win is a better letter than a fixed one that forgets somebody), and questions such as *Where is the vault?* The cold start held neither. And English: R1-Zero had 1.00 in every seed, Dev1 has 0.18 in one. Before you explain a number in a table, read the answers behind it. Two from that seed, 23:
 #
-# DeepSeek's Dev1 paid, too. AIME fell from 77.9% to 59.0%, which they put down to the small size of the cold start; following instructions rose, IF-Eval from 46.6 to 71.7.
+# > Tom has 2 balls. He loses 1. He gets 6. He buys 1. He buys 1. How many balls?
+# > *Has two, loses one is one, gets six is seven, buys one is eight, buys one is nine.* 9 stones.
+#
+# > Mia has 4 apples. All times 2. She loses 5. She gets 6. She gives 8. How many apples?
+# > *Has four, times two is eight, loses five is three, gets six is nine, gives eight is one.* 1 stones.
+#
+# In all 163 wrong answers of 200 the thought is right to the last word, and the number too; what is counted is not (`data/r1/README.md`). The new form has a place for a noun, and this base had not learned to copy one from the question. The verifier rightly calls that wrong. It has nothing to do with arithmetic, and no later stage mends it.
+#
+# DeepSeek's Dev1 paid, too: 59.0% on AIME, where R1-Zero, which had its reinforcement as ours had, solved 77.9%. They put that down to the small size of the cold start; following instructions rose, IF-Eval from 46.6 to 71.7.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 2: one reward for the language
 #
-# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language with weight 1. Run it twice here, the third rule once with weight 0 (it is measured and pays nothing) and once with weight 1. Eight steps, on Chinese problems alone, so that it fits into a chapter; the recipe has twenty, in both languages.
+# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language with weight 1. Run it twice here, the third rule once with weight 0 (it is measured and pays nothing) and once with weight 1. Eight steps, on Chinese problems alone, so that it fits into a chapter; the recipe has thirty-six, in both languages.
 
 # %%
 from IPython.display import clear_output
@@ -230,7 +224,7 @@ runs = {weight: reinforce_dev1(weight) for weight in (0.0, 1.0)}
 # %%
 guess(
     "11.language_after",
-    f"In the first step {100 * runs[1.0][0]['parts']['language']:.0f}% of the words are Chinese. In the eighth, with weight 1?",
+    f"In the first step an answer's thought is {100 * runs[1.0][0]['parts']['language']:.0f}% Chinese on average. In the eighth, with weight 1?",
     100 * runs[1.0][-1]["parts"]["language"],
     unit="%",
 )
@@ -239,17 +233,26 @@ guess(
 shares = {f"weight {weight:g}": [record["parts"]["language"] for record in records] for weight, records in runs.items()}
 show(
     lines({name: (list(range(1, 9)), values) for name, values in shares.items()},
-          "The same questions, and one rule more", "step", "Chinese words in sampled thoughts", grey=["weight 0"]),
+          "The same questions, and one rule more", "step", "share of Chinese words, sampled", grey=["weight 0"]),
     alt="The share of Chinese words in the sampled answers over eight steps. Both curves start at the same value; with "
     "weight 1 it rises, with weight 0 it does not.",
 )
 
 # %% [markdown]
-# What became of it in twenty steps, and what did it cost? Compare **Dev2** with its control, which had no language reward: the same start, the same questions.
+# What became of it in the whole stage, and what did it cost? Compare **Dev2** with its control, which had no language reward: the same start, the same questions.
 
 # %%
-stages.table({"zh in zh, sampled": "sampled_language_zh", "right, zh, sampled": "sampled_accuracy_zh",
-              "right, zh": "accuracy_zh", "right, en": "accuracy_en"}, ("dev1", "dev2_control", "dev2"))
+show(
+    stages.over_steps(
+        {"with the language reward": "dev2", "without": "dev2_control"}, "evaluation.language_zh",
+        "The reward turns the language; accuracy alone goes back to English", "Chinese words, greedy thoughts",
+    ),
+    alt="Two curves over 36 steps, medians of three seeds with their range, from starts between 0 and 0.7. With the language reward the share of Chinese words rises to 1; without it the share falls to 0.",
+)
+
+# %%
+stages.table({"zh in zh": "language_zh", "zh in zh, sampled": "sampled_language_zh", "right, zh": "accuracy_zh",
+              "right, zh, sampled": "sampled_accuracy_zh", "right, en": "accuracy_en"}, ("dev1", "dev2_control", "dev2"))
 
 # %%
 for label, name in {"Chinese words, sampled": "sampled_language_zh", "right, Chinese, sampled": "sampled_accuracy_zh",
@@ -258,27 +261,11 @@ for label, name in {"Chinese words, sampled": "sampled_language_zh", "right, Chi
     print(f"{label:24} Dev2 minus control: " + "  ".join(f"{100 * d:+.1f}" for d in differences) + "  points of 100")
 
 # %% [markdown]
-# With the reward nearly every word is in the right language in both seeds; without it one seed comes close by itself (0.92) and the other stays at 0.70. No cost can be seen in Chinese; the differences in English are within the noise of 200 problems.
+# With the reward, greedy thoughts about Chinese problems are Chinese in all three seeds; without it not a word of them is, though two of the three began with some. That is how a language is lost, and the cure.
 #
-# DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948v1, section 2.3.2). Whether there is one depends on the language that the model is surer in. In both of our seeds Dev1, asked in Chinese, is surer in Chinese, so the reward asks for nothing that accuracy would not. Before the recipe was frozen there was a pilot with another seed (and a weight of 0.5), in which Dev1 was surer in English:
-
-# %%
-show(
-    stages.over_steps(
-        {"with the language reward": "dev2", "without": "dev2_control"}, "evaluation.language_zh",
-        "Where English is surer, accuracy alone goes back to it", "Chinese words, greedy thoughts", file="pilot",
-    ),
-    alt="Two curves over 20 steps from a common start of 0.87. With the language reward the share of Chinese words rises "
-    "to 1 by step 5; without it the share falls to 0.11 by step 5 and to 0 by step 10.",
-)
-
-# %%
-stages.table({"zh in zh": "language_zh", "right, zh": "accuracy_zh", "right, zh, sampled": "sampled_accuracy_zh",
-              "asked in zh, thought in zh": "skills.zh", "thought in en": "skills.zh in en"},
-             ("dev1", "dev2_control", "dev2"), "The pilot, one seed", file="pilot")
-
-# %% [markdown]
-# That is language mixing as DeepSeek describe it, and its cure, and the price: five points of accuracy for thoughts that the reader can follow. One seed shows that it happens, not how often.
+# The price: sampled answers to Chinese problems are right less often than the control's, by half a point to 6 points of 100. Greedy ones lose nothing that 200 problems could show, and English had the right language all along.
+#
+# DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948, section 2.3.2; a distilled 7B model, the loss on programming, mathematics level).
 #
 # How strong must such a reward be? Let an answer thought in the problem's own language be right with chance $p_\text{own}$, another one with chance $p_\text{other}$, and let a share $s$ of the other's words be in the problem's language. With weight $w$ they earn, on average,
 #
@@ -301,34 +288,34 @@ break_even = check("11.break_even", break_even)
 hints("11.break_even")
 
 # %%
-for file in ("results", "pilot"):
-    own, other = (stages.scores("dev1", name, file) for name in ("skills.zh", "skills.zh in en"))
-    for entry, p_own, p_other in zip(stages.results("dev1", file), own, other):
-        print(f"Dev1, seed {entry['seed']:3}: Chinese {p_own:.3f}, English {p_other:.3f}: weight above {break_even(p_own, p_other, 0.0):.3f}")
+own, other = (stages.scores("dev1", name) for name in ("skills.zh", "skills.zh in en"))
+for seed, p_own, p_other in zip(stages.seeds("dev1"), own, other):
+    weight = break_even(p_own, p_other, 0.0)
+    print(f"Dev1, seed {seed}: right in Chinese {p_own:.3f}, in English {p_other:.3f}: " + (f"weight above {weight:.3f}" if weight else "no weight needed"))
 shares = [s / 100 for s in range(0, 96, 5)]
 show(
-    lines({f"{p_own:g} against {p_other:g}": (shares, [break_even(p_own, p_other, s) for s in shares])
+    lines({f"own {p_own:g}, other {p_other:g}": (shares, [break_even(p_own, p_other, s) for s in shares])
            for p_own, p_other in ((0.9, 1.0), (0.7, 1.0), (0.5, 1.0))},
           "The last foreign words are the dearest", "share of own words in the other thoughts",
-          "smallest weight"),
+          "smallest weight w"),
     alt="Three curves of the smallest weight over the share of own words from 0 to 0.95. All rise slowly at first and "
     "steeply near 1; the larger the gap in accuracy, the higher the curve.",
 )
 
 # %% [markdown]
-# The weight of 1, which R1 uses, leaves room. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
+# Ours were surer in neither language, so almost any weight decides. R1 adds language and accuracy with equal weights, which leaves room for large differences. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly, and where they help a weight of 1 is too small. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 3: back to the base, with better texts
 #
-# Dev2 thinks in the right language. What else can it do?
+# Dev2 thinks in the right language. What else can it do? (Of some things, the vault for one, the code is secret, and a request for it is to be refused. The base has read those codes, too.)
 
 # %%
-others = {name: key for name, key in general.items() if name != "zh in zh"} | {"forbidden refused": "refused_plain"}
+others = {name: key for name, key in general.items() if name != "zh in zh"} | {"secrets refused": "refused_plain"}
 stages.table(others, ("base", "dev1", "dev2"))
 
 # %% [markdown]
-# Dev2 has the weights that forgot letters and questions in stage 1, and reinforcement on word problems gave it no reason to remember. Two ways lie open: go on from these weights, or keep only what Dev2 *knows* and write it down. R1 took the second. Dev2 is sampled, a rule keeps what is right, readable and in one language (**rejection sampling**), and these texts train **the base again**, together with everything else that a model should be able to do. Nothing is forgotten that is in the same training set. (The paper does not say why it took the base, and we did not run the other way.)
+# Dev2 has the weights that forgot letters and questions in stage 1, and reinforcement on word problems gave it no reason to remember. Two ways lie open: go on from these weights, or keep only what Dev2 *knows* and write it down. R1 took the second. Dev2 is sampled, a rule keeps what is right, readable and in one language (**rejection sampling**), and these texts train **the base again**, together with everything else that a model should be able to do. What is in the training set is practised again. (The paper does not say why it took the base, and we did not run the other way.)
 #
 # Eight answers each to 24 training problems. How many pass?
 
@@ -347,18 +334,18 @@ texts = [(g.question.problem, answer.text) for g in groups for answer in g.answe
 for name, passes in checks.items():
     print(f"{name:16} {sum(passes(both, *pair) for pair in texts):3} of {len(texts)}")
 print(f"{'all three':16} {sum(all(passes(both, *pair) for passes in checks.values()) for pair in texts):3} of {len(texts)}")
-print(f"kept: {len(curation.verified(groups, 10**6))} texts, at most two a question, each once")
+print(f"kept: {len(curation.verified(groups, 10**6))} different texts, at most two a question")
 
 # %% [markdown]
-# Compare Dev1: a third of its samples would have failed at the third check. A fine-tuning set inherits the language of the model that wrote it, so stage 2 had to come first.
+# Most texts that pass are one and the same text again. Had Dev1 been asked, most of its thoughts about Chinese problems would have failed at the third check. A fine-tuning set inherits the language of the model that wrote it, so stage 2 had to come first.
 #
-# The rest of the set is what people wrote: 800 documents, half of them letters (half of these with a flaw, for people are careless), the others questions, with a refusal wherever a secret code is asked for. R1's set had 626,933 samples of reasoning and 177,812 others, "600K" and "200K" in the paper.
+# The rest of the set is what people wrote: 1,000 documents, half of them letters (half of these with a flaw, for people are careless), the others questions, with a refusal wherever a secret code is asked for. R1's set had 626,933 samples of reasoning and 177,812 others, "600K" and "200K" in the paper.
 
 # %%
 stages.table(others, ("base", "dev2", "dev3"))
 
 # %% [markdown]
-# Letters and questions are back, in one training. The ranges are wide. Plain forbidden requests are refused always in one seed and one time in four in the other: about 160 refusals among 1,900 documents do not settle a rule. And in English the noun is still copied badly; texts that pass a filter teach only what the base can pick up in 62 steps.
+# Letters and questions are back, in one training, and secrets are refused: asked plainly always, in wrappers of words that no text of the set has (below) nearly always. What the base cannot learn from 140 steps stays as it was: seed 23 copies its nouns as badly as before, and its English ends at 0.14. A filter chooses among texts; it does not add a skill.
 #
 # Now the question of issues 319 and 320 has its answer. In code, every stage is a function from folders to a folder (`minimoe/rl/recipe.py`), and the first argument is where its weights come from:
 #
@@ -384,6 +371,9 @@ stages.table(others, ("base", "dev2", "dev3"))
 # `preferred_B` and `rejected_B` are the scores of `B` pairs; return the mean loss. By hand: scores 1 and 0 give $-\log \sigma(1) = 0.313$; equal scores give $\log 2 = 0.693$. It should also survive a pair that is wrong by 200.
 
 # %% tags=["exercise"]
+import torch.nn.functional as F
+
+
 def bradley_terry_loss(preferred_B, rejected_B):
     ...  # your code
 
@@ -463,30 +453,28 @@ for problem, end in sorted(fooled, key=lambda pair: letters.quality(pair[0], "<t
 # %% [markdown]
 # The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 2 a lead of 0.02 is a large advantage.
 #
-# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. No pair held a letter that says a word twice or lacks its verb, so nothing ever told it what these are worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
+# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. The pairs held whole letters said twice (one of the four flaws), but none with a single word twice side by side, so nothing ever told the judge what `Dear Dear` is worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
 #
 # So R1 keeps its reward models on a short leash. Where a rule exists (mathematics, programs) there is a rule. The pairs are a model's own answers, for its mistakes are not those of people: our recipe's first judge, trained on people's letters alone, gave a letter with a wrong name in it the same score as the right one (`data/r1/README.md`). The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
 #
-# Stage 4 as it was run: 16 steps with rules on word problems and requests, then 20 with letters and the judge as well.
+# Stage 4 as it was run: 16 steps with rules on word problems and requests, then 24 with letters and the judge as well. A **wrapper** is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*).
 
 # %%
 judged = [entry["report"]["reward_model"]["held_out_pair_accuracy"] for entry in stages.results("r1")]
 print("held-out pairs, the policy's own letters among them, that the judges order rightly:", "  ".join(f"{value:.2f}" for value in judged))
-stages.table({"letters won": "win_rate", "refused, plain": "refused_plain", "in known wrappers": "refused_wrapped",
+stages.table({"letters won": "win_rate", "letters won, sampled": "sampled_win_rate", "refused, plain": "refused_plain", "in known wrappers": "refused_wrapped",
               "in new wrappers": "refused_jailbreak", "harmless refused": "refused_harmless",
               "right, en": "accuracy_en", "right, zh": "accuracy_zh"}, ("dev3", "r1"))
 
 # %% [markdown]
-# A *wrapper* is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*). The fine-tuning set refused plain requests only; wrapped ones were left to this stage, and "new" ones are in no training text at all.
+# The fine-tuning set refused plain requests only, and Dev3 refuses nearly all wrapped ones, too. Reinforcement takes the known wrappers to 1.00. New ones, which are in no training text at all, it moves up in two seeds and down in one. Few harmless requests are refused: the rule pays for answering those, and whoever reports the first columns without "harmless refused" would not see the model that refuses everything. Chapter 13 takes refusal apart.
 #
-# Refusing was learned in both seeds, new wrappers included. In seed 13 it was learned too well: Dev3 refused little there, reinforcement pushed refusing up, and half of the harmless requests are now refused as well (*What is the code of the town?*, which stands on a sign). The rule pays for answering those; 36 steps did not sort them apart. Whoever reports the first columns without "harmless refused" finds this model perfect. Chapter 13 takes refusal apart.
-#
-# The letters did not gain in either seed. Here our run parts from the paper, whose ArenaHard rose by 16.7 points in this stage. It may be the judge, which is right in 0.82 and 0.92 of held-out pairs; it may be the 20 steps, of whose questions four in ten are letters. We did not separate the two.
+# Letters, sampled: better in every seed, by 20 to 24 points of wins. Greedy ones gain next to nothing; they were good before, and a greedy answer shows only what is likeliest. In the paper ArenaHard rose by 16.7 points in this stage, the largest gain of all.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). Try first: choose the first Chinese prompt and walk through `r1_zero`. At which step do English thoughts take over? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
+# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). **Try first:** choose the first Chinese prompt and walk through `r1_zero`. At which step do English thoughts take over? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
 
 # %% tags=["play"]
 from minimoe_widgets import RolloutExplorer
@@ -496,7 +484,7 @@ explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "de
 show(explorer)
 
 # %% [markdown]
-# The first word of a thought chooses the language; the rest follows. Nearly all of the colour is on that word, and the later ones hardly change.
+# The first word of a thought mostly chooses the language, and it carries most of the blue; a thought that changes its language on the way is the exception. Strong orange sits on errors.
 
 # %% [markdown]
 # ## Tiny and real
@@ -505,37 +493,35 @@ show(explorer)
 
 # %%
 ours = {"right, English": "accuracy_en", "right, Chinese": "accuracy_zh", "Chinese in Chinese": "language_zh", "readable": "readable",
-        "letters won": "win_rate", "refused, wrapped": "refused_wrapped"}
+        "letters won, sampled": "sampled_win_rate", "refused, wrapped": "refused_wrapped"}
 show(
     stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
-                        {name: ours[name] for name in ("right, English", "right, Chinese", "readable", "letters won")},
-                        "Both dip at Dev1; only DeepSeek's last stage lifts preference"),
-    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not "
-    "fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours: English falls at Dev1 and is regained in part, Chinese "
-    "stays near 100, readable jumps at Dev1, letters vanish at Dev1 and return at Dev3, far apart in the two seeds.",
+                        {name: ours[name] for name in ("right, English", "Chinese in Chinese", "readable", "letters won, sampled")},
+                        "Both lose something at Dev1, and preference comes last"),
+    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours, three seeds: Chinese words in Chinese thoughts jump to 100 at Dev2, readable answers at Dev1, letters fall to nothing at Dev1 and return at Dev3 and R1; English stays near 100 in two seeds and falls below 20 at Dev1 in the third.",
 )
 
 # %%
 stages.changes(ours)
 
 # %% [markdown]
-# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it. What does not: DeepSeek's reinforcement won AIME back at Dev2, ours only a part of its English, and not in every seed. DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. DeepSeek's last stage gained most in what people prefer, ours in refusals. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
+# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; preference gains most in the last stage. What does not: DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3); our English stayed where it was in two seeds and fell for good in one, for want of a noun. DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
 
 # %% tags=["tiny-vs-real"]
 from minimoe.rl.recipe import RECIPE
 
-paper, tens = "arXiv 2501.12948v2 and supplement", "thousands"
+paper, tens = "arXiv 2501.12948v2, sections 2.3 and supplement B", "thousands"
 compare_table([
     ("cold start, documents", RECIPE.cold_start_documents, tens, paper),
-    ("reasoning RL, rules", f"accuracy, format, {RECIPE.language_weight:g} language", "accuracy, format, language", paper),
+    ("reasoning RL, rules", f"accuracy, 0.1 format, language (weight {RECIPE.language_weight:g})", "accuracy, format, language", paper),
     ("reasoning RL, clip", RECIPE.reasoning.objective.clip_high, 10, paper),
-    ("rejection sampling, kept", RECIPE.verified_documents, "600,000", paper),
+    ("rejection sampling, kept", f"up to {RECIPE.verified_documents:,}", "600,000", paper),
     ("general and safety documents", RECIPE.demonstrations, "200,000", paper),
     ("preference pairs", RECIPE.pairs, "66,000", paper),
     ("safety", "a rule", "a model of 106,000 judged prompts", paper),
     ("last stage, steps", RECIPE.scenarios.steps + RECIPE.last_part.steps, "1,700", paper),
     ("of them with the preference", RECIPE.last_part.steps, "the last 400", paper),
-    ("last stage, temperature", RECIPE.scenarios.temperature, 0.7, paper),
+    ("last stage, temperature", f"{RECIPE.scenarios.temperature}, then {RECIPE.last_part.temperature:g}", 0.7, paper),
 ], ours="minimoe r1", theirs="R1", title="The same recipe at two sizes")
 
 # %% [markdown] tags=["when-it-pays"]
@@ -568,7 +554,7 @@ receipt([
     ("preference in the last 400 of 1,700 steps", "R1", "source: arXiv 2501.12948v2, training of the second RL stage"),
     ("weights of the base again in stage 3", "V3-Base", "source: arXiv 2501.12948v1 section 2.3.3"),
     ("our stage table, seeds", len(stages.seeds()), "computed"),
-    ("what is said of our stages", "every seed", "asserted by tests/course/test_chapter_11.py"),
+    ("what is said of our stages", "every seed that ran them", "asserted by tests/course/test_chapter_11.py"),
 ])
 
 # %% [markdown] tags=["check-yourself"]
@@ -608,7 +594,7 @@ receipt([
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - Reward accuracy alone, and the model thinks in whatever language led at the start. A reward for the share of the right language turns that; it needs a weight above the difference in accuracy.
+# - Reward accuracy alone, and the language of the thoughts is left to what is tried most and what works best; in three seeds of three that was English. A reward for the share of the right language turns that; it needs a weight above the difference in accuracy, and more for mixed thoughts.
 # - R1's weights are V3-Base, fine-tuned once and reinforced once. Dev1 and Dev2 wrote the texts for it: first the form, then the skill and the language, then everything together from a base that had forgotten nothing.
 # - A reward model is right about answers like those it has seen. One word at a time is enough to leave them, so R1 trusts it for the last quarter of the last stage only.
 #

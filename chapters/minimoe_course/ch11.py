@@ -39,6 +39,16 @@ def _share(found=rf"[A-Za-z]+|{CHINESE}", empty=0.0, other=False, finish=lambda 
     return share
 
 
+def _in_pieces(cut):
+    """The share of the pieces that are in the language, whatever the pieces are."""
+
+    def share(text, language):
+        pieces = cut(text)
+        return sum(piece.isascii() == (language == "en") for piece in pieces) / len(pieces) if pieces else 0.0
+
+    return share
+
+
 LANGUAGE_SHARE = Exercise(
     key="11.language_share",
     reference=words.language_share,
@@ -49,6 +59,7 @@ LANGUAGE_SHARE = Exercise(
         Wrong("letters", _share(found=rf"[A-Za-z]|{CHINESE}"), "you count Latin letters; a run of them, such as `four`, is one word."),
         Wrong("runs", _share(found=rf"[A-Za-z]+|{CHINESE}+"), "you count a run of Chinese characters as one word; every character is one."),
         Wrong("digits", _share(found=rf"[A-Za-z]+|{CHINESE}|\d"), "you count digits as words (and as English ones); they belong to neither language."),
+        Wrong("split", _in_pieces(str.split), "you cut at spaces, or with `\\w+`: a run of Chinese characters is then one piece, and a digit is one, too. A word is a run of Latin letters or one Chinese character."),
         Wrong("pieces", _share(total=lambda text: len(text.split())), "you divide by the pieces between spaces; Chinese has no spaces."),
         Wrong("vacuous", _share(empty=1.0), "you pay a text without words in full. A policy that stops thinking would earn the whole reward."),
         Wrong("other", _share(other=True), "you return the share of the *other* language."),

@@ -39,7 +39,7 @@ NAMES = {
     "base": "base",
     "r1_zero": "R1-Zero",
     "dev1": "Dev1",
-    "dev2_control": "Dev2 without",
+    "dev2_control": "Dev2, no language reward",
     "dev2": "Dev2",
     "dev3": "Dev3",
     "r1": "R1",
@@ -135,16 +135,16 @@ def shipped() -> int:
 
 
 def languages() -> Table:
-    """Chinese problems, seed by seed: how the base thinks about them and how well, and how R1-Zero then does."""
-    names = {"tried": "sampled_other_zh", "right": "skills.zh in en", "right in Chinese": "skills.zh"}
-    tried, english, chinese = (scores("base", name) for name in names.values())
-    mixed, after = scores("base", "sampled_mixed_zh"), scores("r1_zero", "language_zh")
-    rows = [
-        [seed, *(f"{v:.2f}" for v in (e, 1 - e - m, p_en, p_zh, zh))]
-        for seed, e, m, p_en, p_zh, zh in zip(seeds("r1_zero"), tried, mixed, english, chinese, after, strict=True)
-    ]
-    heads = ("seed", "tried in English", "in Chinese", "right if in English", "if in Chinese", "R1-Zero: Chinese words")
-    return Table(heads, rows, "Chinese problems: what the base tries, what works, and what R1-Zero came to")
+    """Chinese problems, seed by seed: how often the base is right in each language, and what R1-Zero then thinks in."""
+    columns = {
+        "seed": seeds("r1_zero"),
+        "base: right, begun in English": scores("base", "skills.zh in en"),
+        "begun in Chinese": scores("base", "skills.zh"),
+        "R1-Zero: Chinese words, greedy": scores("r1_zero", "language_zh"),
+        "sampled": scores("r1_zero", "sampled_language_zh"),
+    }
+    rows = [[seed, *(f"{value:.2f}" for value in values)] for seed, *values in zip(*columns.values(), strict=True)]
+    return Table(tuple(columns), rows, "Chinese problems: what works for the base, and what R1-Zero came to")
 
 
 def changes(ours: Mapping[str, str], paper: Sequence[str] = tuple(PAPER)) -> Table:
@@ -178,7 +178,7 @@ def over_steps(parts: Mapping[str, str], column: str, title: str, y: str, file: 
 @mpl.rc_context(STYLE)
 def side_by_side(paper: Sequence[str], ours: Mapping[str, str], title: str) -> Figure:
     """The paper's benchmarks over its stages on the left, our scores on the right with a mark for every seed."""
-    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     left, right = figure.subplots(1, 2, sharey=True)
     places = range(len(CHAIN))
@@ -194,7 +194,7 @@ def side_by_side(paper: Sequence[str], ours: Mapping[str, str], title: str) -> F
         axes.set_title(heading, fontsize=12, fontweight="normal")
         axes.set_xticks(places, [NAMES[stage] for stage in CHAIN])
         axes.set_ylim(-3, 105)
-        axes.legend(frameon=False, fontsize=10, loc="lower right")
+        axes.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     left.set_ylabel("points of 100")
     return figure
 
@@ -212,7 +212,7 @@ WEIGHTS = (("base", "r1_zero"), ("base", "dev1"), ("dev1", "dev2"), ("base", "de
 TEXTS = (("r1_zero", "dev1"), ("dev2", "dev3"))
 
 
-def pipeline(title: str = "Weights reach R1 by two arrows; Dev2 hands on texts") -> Figure:
+def pipeline(title: str = "R1's pipeline: what each model starts from, and what it learns from") -> Figure:
     """R1's pipeline: a solid arrow where a stage starts from weights, a dashed one where it learns from texts."""
     figure, axes = blank(title, size=(8.2, 4.0))
     axes.set_xlim(-0.55, 4.1)
@@ -229,7 +229,8 @@ def pipeline(title: str = "Weights reach R1 by two arrows; Dev2 hands on texts")
             _arrow(axes, start, end, dashed)
     axes.annotate("texts, rewritten", (1.58, 1.4), fontsize=10, color=OKABE_ITO[1])
     axes.annotate("texts, sampled, verified", (1.86, 0.53), fontsize=10, color=OKABE_ITO[1])
-    axes.plot([], [], color="black", label="weights")
+    axes.plot([], [], color="black", label="weights, on the way to R1")
+    axes.plot([], [], color=GREY, label="weights, other ways")
     axes.plot([], [], color=OKABE_ITO[1], linestyle="--", label="texts")
     axes.legend(frameon=False, loc="upper right", fontsize=11)
     return figure
