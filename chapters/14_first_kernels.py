@@ -15,7 +15,7 @@
 #
 # By the end you have written SwiGLU and RMSNorm as GPU kernels, made the mistakes that masks and strides allow, counted the bytes that each version moves, and put a floor under the time that it can take on an H100. No GPU is needed.
 #
-# 45 minutes, 75 with all exercises. Prerequisites: chapter 01 (RMSNorm, SwiGLU); a matrix product with indices.
+# 45 minutes, 80 with all exercises. Prerequisites: chapter 01 (RMSNorm, SwiGLU); a matrix product with indices.
 #
 # You will be able to
 # - write a kernel in Triton's language: programs, blocks, masks, strides, a sum along a row
@@ -32,14 +32,14 @@ setup(seed=0)
 # %% [markdown] tags=["question"]
 # ## 295 operations for free
 #
-# NVIDIA's datasheet gives the H100 (SXM) 989 TFLOP/s in bfloat16 (a FLOP is one floating-point addition or multiplication) and 3.35 TB/s of memory bandwidth. While one byte arrives from memory, the chip can do 295 operations.
+# NVIDIA's datasheet gives the H100 (SXM) 989 TFLOP/s in bfloat16 and 3.35 TB/s of memory bandwidth. (A FLOP is one floating-point addition or multiplication. The 989 are those of the **tensor cores**, units that do nothing but multiply matrices.) While one byte arrives from memory, the chip can do 295 operations.
 #
-# RMSNorm does a handful of operations on each number that it reads. DeepSeek-V3 normalises the 7168 numbers of every token twice in each of its 61 layers. How long must that take for 8192 tokens, however clever the program? And how much longer does it take if it is written as six lines of PyTorch?
+# RMSNorm does a handful of operations on each number that it reads. DeepSeek-V3 normalises the 7168 numbers of every token twice in each of its 61 layers. How long must one such normalisation of 8192 tokens take, and how long all 122, however clever the program? And how much longer if it is written as six lines of PyTorch?
 
 # %% [markdown] tags=["by-hand"]
 # ## Ten numbers, three programs
 #
-# A GPU runs a **kernel**: one function, started many times at once. Each run of it is a **program** and has a number. A program works on a **block**, a fixed count of numbers that is a power of two. Ten numbers in blocks of four need three programs, and the last one has two numbers too few:
+# A GPU runs a **kernel**: one function, started many times at once. Each run of it is a **program** and has a number. A program works on a **block**, a fixed count of numbers that is a power of two. Ten numbers in blocks of four need three programs (`cdiv` divides and rounds up), and the last one has two numbers too few:
 
 # %% tags=["by-hand", "nbval-check-output"]
 n, BLOCK = 10, 4
@@ -49,12 +49,12 @@ for program in range(cdiv(n, BLOCK)):
     print(f"program {program}: offsets {offsets.tolist()}   mask {mask.int().tolist()}")
 
 # %% [markdown]
-# The **mask** says which of the four lanes have a number to work on. Where it is 0, a lane must neither load nor store. All that follows is these two lines, in two dimensions, with a formula in between.
+# A place in a block is called a **lane**. The **mask** says which lanes have a number to work on. Where it is 0, a lane must neither load nor store. All that follows is these two lines, in two dimensions, with a formula in between.
 
 # %% [markdown] tags=["beat"]
 # ## The smallest kernel
 #
-# Adding two vectors, in Triton's language. A pointer is the address of a tensor's first number; a pointer plus a block of offsets is a block of addresses. `tl.constexpr` marks what must be known when the kernel is compiled, as the size of a block must.
+# **Triton** is a language inside Python, with a compiler that makes GPU code of it; `@triton.jit` marks a kernel. Here is one that adds two vectors. `tl.program_id(0)` is the program's number. A pointer is the address of a tensor's first number; a pointer plus a block of offsets is a block of addresses. `tl.constexpr` marks what must be known when the kernel is compiled, as the size of a block must.
 
 # %%
 @triton.jit
@@ -66,7 +66,7 @@ def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     tl.store(out_ptr + offsets, x + y, mask=mask)
 
 # %% [markdown]
-# In the square brackets of a launch stands the **grid**, how many programs to start; `sim.empty` is a tensor that nothing has been written to. On a CUDA tensor this source is compiled by Triton. On a CPU tensor the course's **simulator** runs it, one program after the other, and does what no GPU does: it checks every address and counts every byte.
+# In the square brackets of a launch stands the **grid**, how many programs to start. It has up to three axes, so a program's full number is three numbers: the last one here is (2, 0, 0). `sim.empty` is a tensor that nothing has been written to; `sim.session` collects what is counted. On a CUDA tensor this source is compiled by Triton. On a CPU tensor the course's **simulator** runs it, one program after the other, and does what no GPU does: it checks every address and counts every byte.
 #
 # How many bytes does the last of the three programs load? (A float32 has 4.)
 
@@ -86,7 +86,7 @@ for (program, _, _), counts in programs.items():
 # %% [markdown]
 # Two numbers of x and two of y: lanes that are switched off move nothing. They do compute: the last program made four additions, two of them with nothing in particular.
 #
-# Now leave the mask out. On a GPU the last program reads two numbers that lie behind the tensor, whatever they are, and overwrites two behind the result. Nothing is reported. The simulator stops there:
+# Now leave the mask out. On a GPU the last program reads two numbers that lie behind the tensor, whatever they are, and overwrites two behind the result. Nothing is reported. The simulator stops there (`verdict` runs a launch and gives back what the simulator says of it):
 
 # %%
 from minimoe_course.first_kernels import verdict
@@ -160,7 +160,7 @@ print("in three orders: ", verdict(launch))
 #
 # $$\mathrm{out}_{mf} = \mathrm{silu}(g_{mf})\, u_{mf}, \qquad \mathrm{silu}(g) = g \cdot \mathrm{sigmoid}(g)$$
 #
-# One matrix product made $g$ and $u$ together: a row in memory is F gates and then F ups, so the next row of `gate_ptr`, and of `up_ptr`, begins `row` numbers further ($\mathrm{row} = 2F$). In `out_ptr` it begins F numbers further. Such a distance is a **stride**.
+# One matrix product made $g$ and $u$ together: a row in memory is F gates and then F ups, so the next row of `gate_ptr`, and of `up_ptr`, begins `row` numbers further ($\mathrm{row} = 2F$). In `out_ptr` it begins F numbers further. Such a distance is a **stride**. `gate_ptr` points to the first gate, `up_ptr` to the first up.
 # The grid has two axes: `tl.program_id(0)` is the row, `tl.program_id(1)` the block of columns. BLOCK is 4, F is anything. `tl.sigmoid` exists.
 # By hand: gates `[0, 1]` and ups `[1, 1]` give `[0, 0.7311]`.
 
@@ -200,7 +200,7 @@ for name, words in said.items():
     print(f"{name}\n    {words}")
 
 # %% [markdown]
-# Only the fourth passes. Each of its programs reads and writes what exists, and all write the same; the other columns are never written and hold NaN, which a comparison finds. In the second, the address lies inside the big tensor, between the gates of one row and the next. The simulator knows that this is not `gate_ptr`'s to read. A GPU, and every tool that only watches the allocation, sees a good address.
+# Only the fourth passes. Each of its programs reads and writes what exists, and all write the same; the other columns are never written and hold NaN, which a comparison finds. In the first, row 1 is stored inside the result, where row 2 belongs; only row 2 falls off the end. In the second, the address lies inside the big tensor, between the gates of one row and the next. The simulator knows that this is not `gate_ptr`'s to read. A GPU, and every tool that only watches the allocation, sees a good address.
 
 # %% [markdown] tags=["beat"]
 # ## A sum along a row
@@ -263,10 +263,10 @@ guess("14.ways", "Bytes of the six operations over bytes of the one pass, the ga
 # %% tags=["nbval-check-output"]
 for way, session in ran.items():
     flops = session.total.flops / x_MD.numel()
-    print(f"{way:23} {len(session.launches)} launched   a number: {moved[way]:4.1f} bytes, {flops:.1f} FLOPs   FLOPs a byte: {intensity[way]:.2f}")
+    print(f"{way:23} {len(session.launches)} launched   a number: {moved[way]:2.0f} bytes, {flops:.0f} FLOPs   FLOPs a byte: {intensity[way]:.1f}")
 
 # %% [markdown]
-# The arithmetic is the same, four operations a number. The traffic is not. 2 bytes in and 2 out is the least there is; six launches move nine times that, because every intermediate result goes to memory and comes back, most of them as float32. SwiGLU is of the same kind:
+# The arithmetic is the same, four operations a number. The traffic is not. 2 bytes in and 2 out is the least there is. The six launches move 6 + 8 + 4 + 8 + 6 + 4 = 36, nine times as many, because every intermediate result goes to memory and comes back, most of them as float32. To do several operations in one launch is to **fuse** them. SwiGLU is of the same kind:
 
 # %% tags=["nbval-check-output"]
 from minimoe_kernels.swiglu import swiglu as library_swiglu
@@ -283,23 +283,23 @@ print(f"SwiGLU: {total.bytes / x_MD.numel():.1f} bytes a result, {total.flops / 
 #
 # $$\mathrm{time} \;\ge\; \max\!\left(\frac{\mathrm{bytes}}{\mathrm{bandwidth}},\; \frac{\mathrm{FLOPs}}{\mathrm{peak}}\right)$$
 #
-# Below $989 / 3.35 = 295$ FLOPs a byte the first term is larger: the kernel is **bandwidth-bound**. Above, it is **compute-bound**. Drawn over the intensity, this is the **roofline**: a slope, a flat roof, and between them the **ridge**, here at 295. Datasheet numbers are not reached in practice: on one H100, when this course was planned, a copy ran at 3.0 TB/s and cuBLAS multiplied random 8192 x 8192 matrices at 798 TFLOP/s. Shares of both are worth giving.
+# Below $989 / 3.35 = 295$ FLOPs a byte the first term is larger: the kernel is **bandwidth-bound**. Above, it is **compute-bound**. Drawn over the intensity, this is the **roofline**: a slope, a flat roof, and between them the **ridge**, here at 295. Both datasheet numbers are upper limits: on one H100, when this course was planned, a copy ran at 3.0 TB/s, and cuBLAS, NVIDIA's library for matrix products, multiplied random 8192 x 8192 matrices at 798 TFLOP/s. It is worth giving a kernel's share of both.
 
 # %%
 roofs = {"datasheet": (989e12, 3.35e12), "measured": (798e12, 3.0e12)}
 points = {f"RMSNorm, {way}": intensity[way] for way in ("six operations", "one launch, one pass")}
 show(
     roofline(points, roofs, "RMSNorm stays far down the slope of an H100"),
-    alt="Two rooflines over FLOPs a byte, both axes logarithmic: each rises in a straight line and turns flat near 300; the measured one is a little lower. RMSNorm in six operations stands at 0.1 FLOPs a byte under 0.4 TFLOP/s, in one pass at 1 under 3 TFLOP/s, both less than a hundredth of the peak.",
+    alt="Two rooflines over FLOPs a byte, both axes logarithmic: each rises in a straight line and turns flat near 300; the measured one is a little lower. Two dots for RMSNorm lie on the datasheet's slope: six operations at 0.1 FLOPs a byte and 0.4 TFLOP/s, one pass at 1 and 3.4, both less than a hundredth of the peak.",
 )
 
 # %% [markdown]
-# All three ways meet the same bound, the slope. (The two passes would stand at 0.7.) None of them will ever see the tensor cores; what tells them apart is bytes alone. So the whole art here is to touch memory once.
+# All three ways meet the same bound, the slope. (The two passes would stand at 0.7.) None of them uses the tensor cores. What an H100 adds and multiplies beside those, in float32, it does at 67 TFLOP/s by the datasheet: a roof of its own with its ridge at 67 / 3.35 = 20, still far to the right of 1. What tells the three apart is bytes alone. So the whole art here is to touch memory once.
 
 # %% [markdown] tags=["beat"]
 # ## A product in tiles
 #
-# A matrix product can climb the slope. Each element of C needs a row of A and a column of B; a program that makes a whole **tile** of C uses each number that it loads many times. Here is one, `C = A B` with A of M x D and B of D x F. `[:, None]` stands a block up as a column, `[None, :]` lays it down as a row; a column plus a row is a table, of addresses or of masks. `tl.dot` multiplies two blocks and adds to a third, in float32.
+# A matrix product can climb the slope. Each element of C needs a row of A and a column of B; a program that makes a whole **tile** of C uses each number that it loads many times. Here is one, `C = A B` with A of M x D and B of D x F. `[:, None]` stands a block up as a column, `[None, :]` lays it down as a row; a column plus a row is a table, of addresses or of masks. `tl.dot` multiplies two blocks as matrices and adds to a third, the **accumulator**, in float32.
 
 # %%
 @triton.jit
@@ -316,7 +316,7 @@ def matmul(a_ptr, b_ptr, c_ptr, M, D, F, BLOCK_M: tl.constexpr, BLOCK_D: tl.cons
 
 a_MD, b_DF = torch.randn(48, 64).bfloat16(), torch.randn(64, 80).bfloat16()
 c_MF = sim.empty(48, 80, dtype=torch.bfloat16)
-with sim.session(sim.ORDERS) as ran_product:
+with sim.session(sim.ORDERS) as ran_product:  # three orders, counted once
     matmul[(3, 5)](a_MD, b_DF, c_MF, 48, 64, 80, BLOCK_M=16, BLOCK_D=32, BLOCK_F=16)
 total = ran_product.total
 print(f"{total.loaded_bytes:,} bytes loaded, {total.stored_bytes:,} stored, {total.flops:,} FLOPs: {total.intensity:.1f} FLOPs a byte")
@@ -329,7 +329,7 @@ print(f"{total.loaded_bytes:,} bytes loaded, {total.stored_bytes:,} stored, {tot
 #
 # $$\mathrm{bytes} = 2\,(M D \cdot \;?\; + D F \cdot \;?\; + M F), \qquad ? \in \left\{ \lceil M / \mathrm{BLOCK}_M \rceil,\; \lceil F / \mathrm{BLOCK}_F \rceil \right\}$$
 #
-# By hand: M = 4, D = 8, F = 6 in tiles of 2 x 3 gives 368.
+# By hand: M = 4, D = 8, F = 6 gives 368 in tiles of 2 x 3 and 432 in tiles of 2 x 2.
 
 # %% tags=["exercise"]
 def tile_bytes(M, D, F, BLOCK_M, BLOCK_F):
@@ -353,8 +353,8 @@ guess("14.tile", "The smallest of the tiles 16, 32, 64, 128, 256, 512, 1024 that
 # %%
 show(
     lines(
-        {"counted": (sizes, list(intensity.values())), "ridge, 295": ([16, 1024], [295, 295])},
-        "A tile of b x b earns about b/2 FLOPs a byte", "tile side b", "FLOPs a byte", grey=["ridge, 295"], log="xy",
+        {"by the formula": (sizes, list(intensity.values())), "ridge, 295": ([16, 1024], [295, 295])},
+        "A tile of b x b earns at most b/2 FLOPs a byte", "side b of a tile (numbers)", "FLOPs a byte", grey=["ridge, 295"], log="xy",
     ),
     alt="FLOPs a byte of a 4096-cubed product over the side of the tile, both logarithmic: a nearly straight line from 8 at side 16 over 63 at side 128 to 455 at 1024; it crosses the grey line at 295 between 512 and 1024.",
 )
@@ -364,14 +364,14 @@ for tile, value in intensity.items():
     print(f"tile {tile:4}: {value:5.0f} FLOPs a byte, accumulator {4 * tile**2 / 1024:6.0f} KB")
 
 # %% [markdown]
-# An H100 has 132 **multiprocessors**, and each program runs on one of them. The sum of a tile is kept in its registers, as float32. There are 256 KB of them (65,536 registers of 4 bytes, NVIDIA's CUDA programming guide), so a tile of 256 x 256 would fill them and one of 512 is out of the question. By this count no product is ever compute-bound, and yet cuBLAS reached 798 TFLOP/s.
+# An H100 has 132 **multiprocessors**, and each program runs on one of them. The accumulator of a tile is kept in the multiprocessor's **registers**, the memory that arithmetic reads and writes directly. There are 256 KB of them (65,536 registers of 4 bytes, NVIDIA's CUDA programming guide), so a tile of 256 x 256 would fill them and one of 512 is out of the question. By this count no product is ever compute-bound, and yet cuBLAS reached 798 TFLOP/s.
 #
-# It is the blind spot again. 132 programs run at the same time, and those in one row of tiles load *the same* band of A. The second to ask gets it from the **L2 cache**, a memory on the chip that all multiprocessors share. How much is shared depends on which tiles are in work together. That is a question for the eye.
+# It is the blind spot again. With one program on each multiprocessor 132 run at the same time, and those in one row of tiles load *the same* band of A. The second to ask gets it from the **L2 cache**, a memory on the chip that all multiprocessors share. How much is shared depends on which tiles are in work together. That is a question for the eye.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer steps `matmul` from above, program by program: orange, the bands that the last program read and the tile that it wrote. The colour of A and B says how often a number was read. *At a time* says how many programs run together, a **wave**, and load what they share once: the green curve. In which order should a GPU start its programs?
+# The explorer steps `matmul` from above, program by program: orange, the bands that the last program read and the tile that it wrote. The colour of A and B says how often a number was read: in the still picture, the darker the more often. (The title counts loads and stores, the curves loads alone.) *At a time* says how many programs run together, a **wave**, and load what they share once: the green curve. In which order should a GPU start its programs?
 #
 # **Try first:** move *Programs run* to the end, then set *Order* to grouped. Which curve moves, and why does the other one not? Then *At a time* 16, and tiles of 32.
 
@@ -382,7 +382,7 @@ stepper = KernelStepper(matmul)
 show(stepper)
 
 # %% [markdown]
-# Row by row, eight programs at a time read one band of A and all eight of B: nine bands. Grouped, they form a patch of 2 x 4 tiles and read six. A wave acts like *one* tile as large as its patch. What your formula says of tiles of 128 x 128, alone, and as patches of 4 and of 132:
+# The blue curve counts every load of every program, so no order changes it. The green one falls. Row by row, eight programs at a time read one band of A and all eight of B: nine bands. Grouped, they form a patch of 2 x 4 tiles and read six. In tiles of 32 there are 16 programs: with 16 at a time all of C is one wave, and the green curve ends on the grey line, in any order. A wave acts like *one* tile as large as its patch. What your formula says of tiles of 128 x 128, alone, and as patches of 4 and of 132:
 
 # %% tags=["nbval-check-output"]
 n = 132 * 128
@@ -392,7 +392,7 @@ for name, tall, wide in (("each alone", 1, 1), ("2 x 2", 2, 2), ("a row of 132",
 # %% [markdown]
 # 132 programs in a row earn no more than four in a patch; 132 in a patch are far beyond the ridge. Our `matmul` has no line for this. Kernels in use have: a few lines of arithmetic that turn a program's number into a tile of the next patch (Triton's tutorial 03 calls it L2 cache optimisation).
 #
-# The explorer runs any kernel with the arguments of `matmul`. Go back to the cell of `matmul`, take one mask away, run it and the explorer's cell again, and read what the explorer says and where it stops.
+# The explorer runs any kernel with the arguments of `matmul`. Go back to the cell of `matmul`, take one mask away, run it and the explorer's cell again, and read what the explorer says and where it stops. (The cell of `matmul` itself will not complain: its sizes are multiples of the blocks.)
 
 # %% [markdown]
 # ## Tiny and real
@@ -404,21 +404,22 @@ tokens, D, F = 8192, minimoe.V3.hidden_size, minimoe.V3.moe_intermediate_size
 one, six = (moved[way] for way in ("one launch, one pass", "six operations"))
 v3 = "arXiv 2412.19437 section 4.2"
 compare_table([
-    ("hidden size D", x_MD.shape[1], D, v3),
-    ("rows", x_MD.shape[0], tokens, "ours; chosen"),
-    ("MB of one RMSNorm, one pass", one * x_MD.numel() / 1e6, one * tokens * D / 1e6, "counted; the same bytes a number"),
-    ("MB, six operations", six * x_MD.numel() / 1e6, six * tokens * D / 1e6, "counted; the same bytes a number"),
-    ("width F of an expert", 80, F, v3),
-    ("FLOPs a byte of A B, 48 rows, each matrix once", *(48 * d * f / (48 * d + d * f + 48 * f) for d, f in ((64, 80), (D, F))), "computed"),
+    ("RMSNorm: hidden size D", x_MD.shape[1], D, v3),
+    ("RMSNorm: rows", x_MD.shape[0], tokens, "ours; chosen"),
+    ("MB of one RMSNorm, one pass", round(one * x_MD.numel() / 1e6, 3), one * tokens * D / 1e6, "counted; the same bytes a number"),
+    ("MB, six operations", round(six * x_MD.numel() / 1e6, 3), six * tokens * D / 1e6, "counted; the same bytes a number"),
+    ("A B: inner size D", a_MD.shape[1], D, v3),
+    ("A B: columns F; in V3 the width of an expert", b_DF.shape[1], F, v3),
+    ("FLOPs a byte of A B, 48 rows, each matrix once", *(round(48 * d * f / (48 * d + d * f + 48 * f), 1) for d, f in ((64, 80), (D, F))), "computed"),
 ], ours="this chapter", title="The kernels of this chapter at two sizes")
 
 # %% [markdown]
-# The bytes a number are the same at any size, which is why they could be counted on a laptop.
+# RMSNorm's bytes a number are the same at any size, which is why they could be counted on a laptop.
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
 #
-# The question from the top: RMSNorm of 8192 tokens of V3. Bytes over bandwidth is a floor under the time, not a time:
+# The question from the top: RMSNorm of 8192 tokens of V3, once and 122 times. Bytes over bandwidth is a floor under the time, not a time:
 
 # %% tags=["when-it-pays", "nbval-check-output"]
 for way, per_number in moved.items():
@@ -437,13 +438,13 @@ for name, t_us in (("Liger-Kernel", 95.0), ("PyTorch", 149.0)):
 print(f"six operations, floor by the datasheet: {9 * least / 3.35e12 * 1e6:.0f} us")
 
 # %% [markdown]
-# The one pass is close to its floor: nobody can make that kernel much faster. PyTorch's 149 us lie far below the floor of our six operations, so what was measured there is no such chain; parts of it are fused. Six launches are what you get when you write the formula yourself in PyTorch and do not compile it.
+# The one pass is close to its floor: nobody can make that kernel much faster. PyTorch's 149 us lie far below the floor of our six operations, so what was measured there is no such chain; at least parts of it are fused. Six launches are what you get when you write the formula yourself in PyTorch and do not compile it.
 #
 # **Where fusing gains nothing.** A compute-bound product is not helped by fewer bytes. When is an expert's product compute-bound? It reads its weights, D x F of them, for however many tokens were sent to it:
 
 # %% tags=["nbval-check-output"]
 for M in (1, 16, 64, 256, 512, 2048):
-    value = M * D * F / (M * D + D * F + M * F)
+    value = M * D * F / (M * D + D * F + M * F)  # two FLOPs a term, two bytes a number: the twos cancel
     bound = "compute" if value > 989 / 3.35 else "bandwidth"
     print(f"{M:5} tokens: {value:6.1f} FLOPs a byte, {bound}-bound")
 ridge = 989 / 3.35
@@ -451,13 +452,13 @@ M_ridge = ridge * D * F / (D * F - ridge * (D + F))
 print(f"ridge at {M_ridge:.0f} tokens; with 8 of 256 experts chosen that is a batch of {M_ridge * 256 / 8:,.0f} tokens")
 
 # %% [markdown]
-# One token in decoding earns one FLOP a byte, 295 times too few: the weights arrive, are used once, and the tensor cores wait. An expert of V3 gets off the slope only when thousands of tokens are in the batch, since each expert sees one in 32 on average. This is why serving V3 needs large batches over many GPUs, and why chapter 15 puts all experts into one launch.
+# One token in decoding earns one FLOP a byte, 295 times too few: the weights arrive, are used once, and the tensor cores wait. An expert of V3 gets off the slope only when thousands of tokens are in the batch, since each expert sees one in 32 on average. This is one reason why V3 is served in large batches.
 #
-# **What one pass costs.** A row of 7168 numbers in float32 is 28 KB of registers, so nine rows fit into a multiprocessor's 256 KB. A row ten times as wide fits no longer, and the two passes come back.
+# **What one pass costs.** A row of 7168 numbers in float32 is 28 KB. Its block has 8192 lanes, 32 KB of registers, so at most eight rows are held in a multiprocessor's 256 KB. A row ten times as wide does not fit any more, and the two passes come back.
 
 # %%
 receipt([
-    ("peak and bandwidth of the H100 SXM", "989 TFLOP/s bfloat16 without sparsity, 3.35 TB/s", "source: NVIDIA H100 Tensor Core GPU datasheet"),
+    ("peak and bandwidth of the H100 SXM", "989 TFLOP/s bfloat16 on tensor cores without sparsity, 67 float32 beside them; 3.35 TB/s", "source: NVIDIA H100 Tensor Core GPU datasheet"),
     ("measured roofs", "798 TFLOP/s, 3.0 TB/s", "source: one H100, cuBLAS 8192^3 on random data and a copy, when the course was planned; no record in this repository"),
     ("RMSNorm 4096 x 16384 on an H100 SXM", "95.0 us, PyTorch 149 us", "source: linkedin/Liger-Kernel, all_benchmark_data.csv at ead96b61"),
     ("registers of a multiprocessor; multiprocessors", "65,536 of 4 bytes; 132", "source: NVIDIA CUDA C++ programming guide, compute capability 9.0; H100 datasheet"),

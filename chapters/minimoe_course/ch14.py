@@ -76,8 +76,13 @@ FIRST_WILD = Exercise(
         Wrong("last element", _wild(lambda n, b, p: n // b, lambda n, b, p: n - 1), "element n - 1 is the last good one."),
         Wrong("only a rest is wild", _wild(lambda n, b, p: n // b, lambda n, b, p: n, lambda n, b, p: n % b == 0 or p * b <= n), "where BLOCK divides n you see no danger. With one program too many there is."),
         Wrong("a rest is always wild", _wild(lambda n, b, p: n // b, lambda n, b, p: n, lambda n, b, p: n % b == 0 and p * b <= n), "where BLOCK does not divide n you always see a complaint. With too few programs nobody gets as far as n: the tail is not computed, and no access is wild."),
+        Wrong("always wild", _wild(lambda n, b, p: n // b, lambda n, b, p: n, lambda n, b, p: False), "you always see a complaint. Where the programs together cover at most n numbers, nobody gets as far as n: (-1, -1)."),
+        Wrong("exactly covered", _wild(lambda n, b, p: n // b, lambda n, b, p: n, lambda n, b, p: p * b < n), "where the programs cover exactly n numbers you see a complaint; the last lane of the last program holds element n - 1, which exists."),
+        Wrong("place in the block", _wild(lambda n, b, p: n // b, lambda n, b, p: n % b), "you give the lane within the block; the element is counted from the beginning of the tensor."),
+        Wrong("exchanged", _wild(lambda n, b, p: n, lambda n, b, p: n // b), "you give (element, program); the program comes first."),
         Wrong("counted from one", _wild(lambda n, b, p: n // b + 1, lambda n, b, p: n), "programs are numbered from 0."),
     ),
+    may_use=(cdiv,),
     hints=(
         "Elements 0 to n - 1 exist. Which number is the first that does not, and in whose block does it lie? Does anybody come that far?",
         "```text\nif all programs together cover at most n elements: (-1, -1)\notherwise: the element is n, and its program is n // BLOCK\n```",
@@ -135,7 +140,8 @@ SWIGLU = Exercise(
         Wrong("added", _swiglu((FORMULA, "gate * tl.sigmoid(gate) + up")), "you add up; it is multiplied."),
         Wrong("sign turned", _swiglu((FORMULA, "gate * tl.sigmoid(-gate) * up")), "your sigmoid is turned round: it must grow with gate."),
         Wrong("first tile only", _swiglu(("tl.program_id(1) * BLOCK + ", "")), "every program works on the first BLOCK columns and nobody on the rest, which are NaN because nothing was ever stored there. The place along a row is program_id(1) * BLOCK + arange."),
-        Wrong("first row only", _swiglu(("m = tl.program_id(0)", "m = 0")), "every program works on row 0; the other rows are NaN because nothing was ever stored there. The row is program_id(0)."),
+        Wrong("first row only", _swiglu(("m = tl.program_id(0)", "m = 0")), "only row 0 is stored; the other rows are NaN. Either every program works on row 0 (the row is program_id(0)), or the mask compares more than the column with F (m * row belongs to the address, not to the mask)."),
+        Wrong("nothing stored", _swiglu(("tl.store(out_ptr + m * F + columns, gate * tl.sigmoid(gate) * up, mask=mask)", "return gate")), "all of your result is NaN because nothing was ever stored. A kernel returns nothing: it writes to out_ptr with tl.store."),
         Wrong("first row read", _swiglu(("gate_ptr + m * row", "gate_ptr"), ("up_ptr + m * row", "up_ptr")), "every row of your result is made from row 0: move both pointers by m * row."),
         Wrong("one column short", _swiglu(("mask = columns < F", "mask = columns < F - 1")), "the last column is NaN: your mask ends one column too early and nothing was stored there."),
         Wrong("tail dropped", _swiglu(("mask = columns < F", "mask = columns < F // BLOCK * BLOCK")), "the columns after the last full tile are NaN: nothing was stored there. The mask lets a part of the last tile through."),
@@ -201,6 +207,11 @@ RMS_NORM = Exercise(
     wrong=(
         Wrong("mean over the block", _rms(("axis=0) / D", "axis=0) / BLOCK")), "you divide the sum by BLOCK; the row has D numbers, and the rest of the block is padding."),
         Wrong("sum in bfloat16", _rms((".to(tl.float32)", ""), (SCALE, NARROW)), "your squares are summed in bfloat16, which keeps 8 bits: the scale is off in its third digit. Cast x to float32 before you square it."),
+        Wrong("squared in bfloat16", _rms((".to(tl.float32)", ""), ("tl.sum(x * x, axis=0)", "tl.sum((x * x).to(tl.float32), axis=0)")), "your squares are summed in float32, but each was rounded to 8 bits before. Cast x to float32 before you square it."),
+        Wrong("narrowed", _rms(("weight * x * scale", "weight * (x * scale).to(tl.bfloat16)")), "you round to bfloat16 before the gain. Here the result is float32: leave out the second cast."),
+        Wrong("a gain a row", _rms(("tl.load(weight_ptr + columns, mask=mask, other=0.0)", "tl.load(weight_ptr + row)")), "you multiply a row by one number; the gain has one for every column."),
+        Wrong("nothing stored", _rms(("tl.store(out_ptr + row * D + columns, weight * x * scale, mask=mask)", "return x")), "all of your result is NaN because nothing was ever stored. A kernel returns nothing: it writes to out_ptr with tl.store."),
+        Wrong("row in the mask", _rms(("mask = columns < D", "mask = row * D + columns < D")), "the rows after the first are NaN because nothing was ever stored there: your mask compares more than the column with D. row * D belongs to the address, not to the mask."),
         Wrong("no other", _rms(("x_ptr + row * D + columns, mask=mask, other=0.0", "x_ptr + row * D + columns, mask=mask")), "whole rows are NaN: a masked lane without `other` holds nothing in particular, and your sum takes it in. Load with other=0.0."),
         Wrong("no gain", _rms(("weight * x * scale", "x * scale")), "the gain does not reach your result: multiply by weight."),
         Wrong("no eps", _rms((" + eps", "")), "a row of zeros becomes NaN: eps belongs under the root."),
@@ -234,7 +245,7 @@ def tile_bytes(M, D, F, BLOCK_M, BLOCK_F):
 
 
 def _tile_inputs(g: torch.Generator):
-    for sizes in ((4, 8, 6, 2, 3), (16, 16, 16, 16, 16), (40, 24, 56, 16, 32), (1, 64, 48, 16, 16), (120, 40, 124, 16, 32)):
+    for sizes in ((4, 8, 6, 2, 3), (4, 8, 6, 2, 2), (16, 16, 16, 16, 16), (40, 24, 56, 16, 32), (1, 64, 48, 16, 16), (120, 40, 124, 16, 32)):
         yield dict(zip(("M", "D", "F", "BLOCK_M", "BLOCK_F"), sizes, strict=True))
 
 
@@ -257,8 +268,13 @@ TILE_BYTES = Exercise(
         Wrong("rounded down", _tiles(lambda M, D, F, m, f, down, across: 2 * (M * D * (F // f) + D * F * (M // m) + M * F)), "you round the number of tiles down: the last one, which is not full, also reads its bands."),
         Wrong("padding loaded", _tiles(lambda M, D, F, m, f, down, across: 2 * (down * m * D * across + D * across * f * down + M * F)), "you count the padding of the last tile. Lanes that the mask switches off load nothing."),
         Wrong("every program everything", _tiles(lambda M, D, F, m, f, down, across: 2 * ((M * D + D * F) * down * across + M * F)), "you let every program read both matrices whole; it reads one band of each."),
+        Wrong("parts of a tile", _tiles(lambda M, D, F, m, f, down, across: 2 * (M * D * F / f + D * F * M / m + M * F)), "you count fractions of a tile: round M / BLOCK_M and F / BLOCK_F up."),
+        Wrong("padding everywhere", _tiles(lambda M, D, F, m, f, down, across: 2 * down * across * (m * D + D * f + m * f)), "you let every program load and store full tiles. Lanes that the mask switches off move nothing."),
+        Wrong("C not doubled", _tiles(lambda M, D, F, m, f, down, across: 2 * (M * D * across + D * F * down) + M * F), "a number of C has 2 bytes, too."),
+        Wrong("C in float32, or loaded", _tiles(lambda M, D, F, m, f, down, across: 2 * (M * D * across + D * F * down) + 4 * M * F), "you count C twice. It is stored once, in bfloat16, and not loaded: the sum begins at 0 in float32 registers."),
         Wrong("stored once a step", _tiles(lambda M, D, F, m, f, down, across: 2 * (M * D * across + D * F * down + M * F * across)), "you store C more than once: the sum stays in registers until it is finished."),
     ),
+    may_use=(cdiv,),
     hints=(
         "Take one element of A. Which programs need it? All those whose tile lies in its row of tiles.",
         "```text\ndown = tiles below each other, M / BLOCK_M rounded up\nacross = tiles beside each other, F / BLOCK_F rounded up\n"
