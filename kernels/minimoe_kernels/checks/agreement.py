@@ -2,10 +2,10 @@
 
 Three numbers are at hand: what the kernel gave, what PyTorch gives in the same format, and the exact answer in float64.
 The kernel may be off by twice as much as PyTorch is, root mean square, plus what rounding the exact answer to the
-output's format costs anyway. No element may be off by more than two units in its own last place, plus four times what
-PyTorch is off beyond such a unit anywhere. And in a narrow format the errors must not lean to one
-side: rounding down instead of to the nearest doubles the error, which the first test forgives, but gives it a sign,
-which no honest rounding has.
+output's format costs anyway (a float32 result, computed in float32, is rounded at every step: four times as much). No
+element may be off by more than twice that, plus four times what PyTorch is off anywhere beyond one rounding. And in a
+narrow format the errors must not lean to one side: rounding down instead of to the nearest doubles the error, which the
+first test forgives, but gives it a sign, which no honest rounding has.
 
 How the production version differs: `allclose` with two constants. They must be wide enough for the worst case, and then
 let every other case through.
@@ -17,6 +17,7 @@ __all__ = ["Disagreement", "agree", "equal", "guarded"]
 
 UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 TIMES, TIMES_WORST = 2.0, 4.0  # how much larger than PyTorch's a kernel's error may be: another order of the sums
+STEPS = {torch.float64: 4, torch.float32: 4}  # roundings of a chain done in the output's own precision; else 1
 TINY = 2.0**-24  # the spacing of float16 near zero
 SIDE = 12.0  # a mean of n signed errors stays below SIDE / sqrt(n) of their size; 12 sigma is never by chance
 
@@ -36,7 +37,7 @@ def agree(name, got, exact, usual, unbiased: bool = True, floor: float = 0.0) ->
         raise Disagreement(f"{name}: shape {tuple(got.shape)}, want {tuple(exact.shape)}")
     if not exact.numel():
         return
-    dtype, unit = got.dtype, UNIT[got.dtype]
+    dtype, unit, steps = got.dtype, UNIT[got.dtype], STEPS.get(got.dtype, 1)
     got, exact, usual = (t.detach().to("cpu", torch.float64) for t in (got, exact, usual))
     real = exact.isfinite()
     if not torch.equal(got.isfinite(), real) or not torch.equal(got[~real].nan_to_num(), exact[~real].nan_to_num()):
@@ -44,11 +45,11 @@ def agree(name, got, exact, usual, unbiased: bool = True, floor: float = 0.0) ->
         raise Disagreement(f"{name}: {wrong} of {got.numel()} numbers are NaN or infinite where they should not be")
     error, usual_error = (got - exact)[real], (usual - exact)[real]
     size, sizes = _rms(exact[real]), exact[real].abs()
-    limit = TIMES * _rms(usual_error) + unit * size + floor
+    limit = TIMES * _rms(usual_error) + steps * unit * size + floor
     if _rms(error) > limit:
         raise Disagreement(f"{name}: error {_rms(error):.3g} (root mean square), the format allows {limit:.3g}")
     beyond = float((usual_error.abs() - unit * sizes).clamp(min=0).max())
-    limits = TIMES_WORST * beyond + 2 * unit * sizes + 2 * floor + TINY * (dtype == torch.float16)
+    limits = TIMES_WORST * beyond + 2 * steps * unit * sizes + 2 * floor + TINY * (dtype == torch.float16)
     over = error.abs() - limits
     at = int(over.argmax())
     if float(over[at]) > 0:

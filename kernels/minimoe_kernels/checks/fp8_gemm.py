@@ -25,4 +25,6 @@ def check(ops, device="cpu", sizes=SIZES, dtypes=(torch.bfloat16, torch.float32)
         for dtype in dtypes:
             got = ops.fp8_gemm(*(guarded(t, device) for t in operands), dtype)
             usual = ops.fp8_gemm_reference(*operands, dtype)
-            agree(f"fp8_gemm {M}x{F}x{D} {dtype}", got, exact, usual)
+            # the product of the scales, and with it the sum, are rounded to float32: outliers decide the mean square
+            floor = 2 * 2.0**-24 * float(exact.abs().max())
+            agree(f"fp8_gemm {M}x{F}x{D} {dtype}", got, exact, usual, floor=floor)

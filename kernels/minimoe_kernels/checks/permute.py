@@ -44,5 +44,7 @@ def _check_rows(ops, name, alignment, reference, D, dtype, device):
     (usual,), usual_grads = plain(ops.unpermute_reference, y, gates, d_out)
     (exact,), exact_grads = plain(ops.unpermute_reference, y.double(), gates.double(), d_out.double())
     agree(f"unpermute {name}", out, exact, usual)
+    # a gate's gradient is a sum of D float32 products, which may cancel
+    reach = 2.0**-24 * D**0.5 * float(d_out.abs().max() * y.abs().max())
     for which, ours, want, theirs in zip("yg", grads, exact_grads, usual_grads, strict=True):
-        agree(f"unpermute {name}: gradient {which}", ours, want, theirs)
+        agree(f"unpermute {name}: gradient {which}", ours, want, theirs, floor=reach if which == "g" else 0.0)
