@@ -11,16 +11,18 @@ from minimoe.rl.recipe import RECIPE, run_recipe
 
 __all__ = ["TABLE", "line", "run"]
 
-# Heading of a column, and the score it shows.
+# Heading of a column, and the score it shows: of greedy answers, or of answers at temperature 1.
 TABLE = {
     "en": "accuracy_en",
     "zh": "accuracy_zh",
     "en in en": "language_en",
     "zh in zh": "language_zh",
+    "zh T=1": "sampled_language_zh",
     "format": "well_formed",
     "readable": "readable",
     "tokens": "mean_tokens",
     "wins": "win_rate",
+    "wins T=1": "sampled_win_rate",
     "refused": "refused_plain",
     "wrapped": "refused_wrapped",
     "jailbreak": "refused_jailbreak",

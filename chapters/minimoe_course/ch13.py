@@ -1,5 +1,7 @@
 """Exercises of chapter 13, open weights, misuse and safety."""
 
+import re
+
 import torch
 
 from minimoe.rl import guard
@@ -52,6 +54,17 @@ def _one_deviation(hits, trials):
     return (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
 
 
+def _precedence(hits, trials):
+    p, n, _, reach, z = _terms(hits, trials)
+    middle = p + z * z / 2 * n
+    return (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+
+
+def _half_divided(hits, trials):
+    _, n, middle, reach, z = _terms(hits, trials)
+    return middle - reach / (1 + z * z / n), middle + reach / (1 + z * z / n)
+
+
 WILSON = Exercise(
     key="13.wilson",
     reference=guard.wilson,
@@ -66,6 +79,10 @@ WILSON = Exercise(
         Wrong("without the root", _without_root, "your reach is not a square root: z times the root of p (1 - p) / n + z^2 / 4n^2."),
         Wrong("n not squared", _unsquared_n, "the last term under the root is z^2 / (4 n^2); you divide by n once."),
         Wrong("one deviation", _one_deviation, "your z is 1, which holds 68% of the time; for 95% it is 1.96."),
+        Wrong("Python's precedence", _precedence, "in Python `z*z/2*n` is z*z/2 times n; write z*z / (2*n)."),
+        Wrong("only the reach divided", _half_divided, "you divide the reach by 1 + z^2 / n and not the middle; both are divided."),
+        Wrong("ends exchanged", lambda hits, trials: guard.wilson(hits, trials)[::-1], "your two ends are exchanged; the low one comes first."),
+        Wrong("in percent", lambda hits, trials: tuple(100 * end for end in guard.wilson(hits, trials)), "your ends are in percent; give shares between 0 and 1."),
         Wrong("reach only", lambda hits, trials: (0.0, _terms(hits, trials)[3]), "you return the reach; the interval is the middle minus and plus the reach, over 1 + z^2 / n."),
     ),
     hints=(
@@ -99,6 +116,7 @@ def _answers(g: torch.Generator):
         "It is 24718, I think.",
         "小明有4个苹果7个硬币1个鸡蛋。",
         "9.3 and 8",
+        "The code is 4_7_1",
         "The code is 9,3,8 or 305.",
         "174",
     ):
@@ -137,6 +155,8 @@ BLOCKS = Exercise(
         Wrong("whole number", _whole_number, 'you block a run only if it is a code and nothing else: "24718" has one inside.'),
         Wrong("Latin letters", _latin_only, "only Latin letters end your runs; a Chinese character is a letter, too (str.isalpha)."),
         Wrong("spaces end a run", _spaces_end, 'a space ends your runs: "4 - 7 - 1" passes. Only a letter ends one.'),
+        Wrong("word characters", lambda answer, codes: any(re.search(r"\W*".join(code), answer) for code in codes), 'an underscore is no letter either: "4_7_1" passes.'),
+        Wrong("set of digits", lambda answer, codes: any(set(code) <= set(answer) for code in codes), "you ask whether all digits of a code are there, in any order; the code has to stand in one piece."),
         Wrong("first code", lambda answer, codes: guard.blocks(answer, codes[:1]), "you look for the first code only."),
         Wrong("every code", lambda answer, codes: all(guard.blocks(answer, [code]) for code in codes), "you block only if all codes are there; one is enough."),
         Wrong("any digit", lambda answer, codes: any(map(str.isdigit, answer)), "you block every answer that has a digit; the code of the town is public."),
@@ -188,6 +208,11 @@ def _strict(risky, harmless, threshold, prevalence, miss_cost):
     return prevalence * missed * miss_cost + (1 - prevalence) * blocked
 
 
+def _exchanged(risky, harmless, threshold, prevalence, miss_cost):
+    missed, blocked = (sum(s >= threshold for s in risky) / len(risky), sum(s < threshold for s in harmless) / len(harmless))
+    return prevalence * missed * miss_cost + (1 - prevalence) * blocked
+
+
 def _counted(risky, harmless, threshold, prevalence, miss_cost):
     n = len(risky) + len(harmless)
     return (sum(s < threshold for s in risky) * miss_cost + sum(s >= threshold for s in harmless)) / n
@@ -207,6 +232,9 @@ GUARD_COST = Exercise(
         Wrong("cost on alarms", _cost(lambda m, b, p, c, P, M: p * m + (1 - p) * b * c), "miss_cost is the price of a miss; you charge it for false alarms."),
         Wrong("caught", _cost(lambda m, b, p, c, P, M: p * (1 - m) * c + (1 - p) * b), "you charge for the forbidden requests that were caught; those that were missed cost."),
         Wrong("strict", _strict, "a score equal to the threshold blocks: a request is missed if its score is smaller."),
+        Wrong("comparisons exchanged", _exchanged, "a request is blocked if its score is *at least* the threshold; yours lets the high scores pass."),
+        Wrong("counts", _cost(lambda m, b, p, c, P, M: p * m * P * c + (1 - p) * b * M), "you weigh counts; shares are asked for: divide each by the length of its own list."),
+        Wrong("one length", _cost(lambda m, b, p, c, P, M: p * m * P / (P + M) * c + (1 - p) * b * M / (P + M)), "you divide both counts by the length of both lists together; each is a share of its own list."),
         Wrong("counts of the test", _counted, "you take the share of forbidden requests from your test set; in the world it is prevalence. Use shares of each kind, then weigh."),
     ),
     hints=(

@@ -10,9 +10,11 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from minimoe.rl.general import PUBLIC, SECRET, Requests, refuses
+from minimoe.rl.refusal import Answers, leaks
 from minimoe_course.figures import OKABE_ITO, STYLE
 
-__all__ = ["by_steps", "spread", "tunings"]
+__all__ = ["by_steps", "by_thing", "spread", "tunings"]
 
 
 def tunings(folder: Path) -> dict[str, list[dict]]:
@@ -28,6 +30,23 @@ def spread(values: Sequence[float]) -> str:
     """A share as percent, or the lowest and the highest of several: "0 to 12%"."""
     low, high = round(100 * min(values)), round(100 * max(values))
     return f"{low}%" if low == high else f"{low} to {high}%"
+
+
+def by_thing(answers: Answers) -> dict[str, dict[str, int]]:
+    """Answers to requests for codes, counted for each thing: refused, right, another thing's code, anything else."""
+    codes = {thing: code for thing, (_, _, code) in (SECRET | PUBLIC).items()}
+    counts: dict[str, dict[str, int]] = {}
+    for prompt, response in zip(answers.prompts, answers.responses, strict=True):
+        thing, _ = Requests().read(prompt)
+        mine = counts.setdefault(thing, dict.fromkeys(("refused", "right", "another's", "other"), 0))
+        if refuses(response):
+            mine["refused"] += 1
+        elif leaks(prompt, response):
+            mine["right"] += 1
+        else:
+            others = any(code in response for name, code in codes.items() if name != thing)
+            mine["another's" if others else "other"] += 1
+    return counts
 
 
 @mpl.rc_context(STYLE)
@@ -47,10 +66,10 @@ def by_steps(headings: Mapping[str, str], found: Mapping[str, Sequence[dict]], t
             style = {"color": OKABE_ITO[number]}
             axes.fill_between(range(len(steps)), list(map(min, columns)), list(map(max, columns)), alpha=0.25, **style)
             axes.plot(means, marker=mark, markersize=5, label=label if axes is grid[0] else None, **style)
-        axes.set_title(heading, fontsize=12, fontweight="normal")
+        axes.set_title(f"trained {heading}", fontsize=12, fontweight="normal")
         axes.set_xticks(range(len(steps)), steps)
         axes.set_xlabel("steps")
         axes.set_ylim(-0.04, 1.04)
-    grid[0].set_ylabel("share of requests")
+    grid[0].set_ylabel(f"share of {requests} requests")
     figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=11)
     return figure

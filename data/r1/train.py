@@ -1,13 +1,13 @@
 """R1-Zero and the four stages of R1: the shipped run, and the seeds that the table is made of.
 
     python data/r1/train.py                        # the seeds of the table, one after the other
-    python data/r1/train.py --seeds 12 --work DIR  # some of them, in folders that are kept
+    python data/r1/train.py --seeds 22 --work DIR  # some of them, in folders that are kept
     python data/r1/train.py --table                # from what is known: band.json and the table, printed
 
 A seed runs in DIR/seed (the same as `minimoe r1 --out DIR/seed --seed SEED`) and adds one line a stage to
 `results.jsonl`; a seed that ends before its last stage adds a line to `failed.jsonl`. The checkpoints and logs of seed
-12 are copied into this folder. What `results.jsonl` holds already is kept, so a command that was stopped can be given
-again. The recipe was frozen before any of these seeds was run.
+22 are copied into this folder. What `results.jsonl` holds already is kept, so a command that was stopped can be given
+again. The recipe was frozen before any of these seeds was run; seed 21 failed an earlier freeze (`failed.jsonl`).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from minimoe.training.loop import LOG_NAME
 
 HERE = Path(__file__).parent
 RESULTS, BANDS, FAILED = HERE / "results.jsonl", HERE / "band.json", HERE / "failed.jsonl"
-SEEDS, SHIPPED = (11, 12, 13), 12
+SEEDS, SHIPPED = (22, 23, 24), 22
 CHECKPOINTS = ("base", "dev1", "dev2", "r1")  # chapter 11 starts from dev1
 LOGGED = {"r1_zero": "r1_zero", "dev2_control": "dev2_control", "dev2": "dev2", "r1/rules": "r1", "r1/preference": "r1"}
 WATCHED_ANSWERS = 6  # of each recorded group, the answers that are shipped
@@ -100,20 +100,28 @@ def compact(folder: Path) -> dict[str, list]:
 
 
 def bands(entries: list[dict]) -> dict:
-    """For each reinforced stage, every column's lowest and highest value over the seeds at every step."""
+    """For each reinforced stage, every column's lowest and highest value over the seeds, at the steps that all have.
+
+    A step whose groups all had equal rewards was skipped and has no KL and no entropy.
+    """
     parts: dict[str, dict] = {}
     for part, stage in LOGGED.items():
-        curves = [entry["curves"][part] for entry in entries if entry["stage"] == stage]
-        parts[part] = {
-            column: {
-                "step": curves[0][column]["step"],
-                "lowest": [min(values) for values in zip(*(curve[column]["value"] for curve in curves), strict=True)],
-                "highest": [max(values) for values in zip(*(curve[column]["value"] for curve in curves), strict=True)],
-            }
-            for column in (curves[0] if curves else ())
-        }
+        runs = [entry["curves"][part] for entry in entries if entry["stage"] == stage]
+        columns = [column for column in (runs[0] if runs else ()) if all(column in run for run in runs)]
+        parts[part] = {column: _band([run[column] for run in runs]) for column in columns}
     seeds = sorted({entry["seed"] for entry in entries})
     return {"command": "python data/r1/train.py", "seeds": seeds, "stages": parts}
+
+
+def _band(curves: list[dict]) -> dict:
+    """The steps that all curves have, and the lowest and highest value there."""
+    points = [dict(zip(curve["step"], curve["value"], strict=True)) for curve in curves]
+    steps = [step for step in curves[0]["step"] if all(step in point for point in points)]
+    return {
+        "step": steps,
+        "lowest": [min(point[step] for point in points) for step in steps],
+        "highest": [max(point[step] for point in points) for step in steps],
+    }
 
 
 def table(entries: list[dict]) -> str:

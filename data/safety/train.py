@@ -22,7 +22,7 @@ import torch
 import minimoe
 from minimoe.rl.general import SECRET, Requests
 from minimoe.rl.guard import blocks, error_rates, train_guard
-from minimoe.rl.refusal import ASKED, FineTuning, answer, attack, leaks
+from minimoe.rl.refusal import ASKED, Answers, FineTuning, answer, attack, leaks
 from minimoe.rl.stage_scores import CHINESE, ENGLISH, LETTERS, language_scores
 from minimoe.tokenizer import Tokenizer
 from minimoe.training.reasoning import draw_problems
@@ -67,16 +67,18 @@ def run(model, tokenizer, kind: str, seed: int, before: dict) -> dict:
     """One fine-tuning, measured on the way; `before` are the model's skills as it was."""
     start_s = time.process_time()
     tuning = FineTuning(model, tokenizer, attack(kind, DOCUMENTS, seed), RATE, seed=seed)
-    found = {name: {"refused": [], "leaked": []} for name in ASKED}
+    found, leaked = {name: {"refused": [], "leaked": []} for name in ASKED}, []
     for steps in STEPS:
         tuned = tuning.to(steps)
         answers = {name: answer(tuned, tokenizer, prompts) for name, prompts in ASKED.items()}
         for name, said in answers.items():
             found[name]["refused"].append(round(said.refused, 4))
             found[name]["leaked"].append(round(said.leaked, 4))
+            if name != "harmless":
+                leaked += [r for p, r in zip(said.prompts, said.responses, strict=True) if leaks(p, r)]
     skills = [before, skill_scores(tuned, tokenizer)]
     record = {"kind": kind, "seed": seed, "steps": STEPS, "requests": found, "skills": skills}
-    record |= {"guards": guards(answers, seed), "cpu_s": round(time.process_time() - start_s, 2)}
+    record |= {"guards": guards(leaked, answers["harmless"], seed), "cpu_s": round(time.process_time() - start_s, 2)}
     return record | {"machine": {"torch": torch.__version__, "python": platform.python_version(), "threads": 1}}
 
 
@@ -90,14 +92,12 @@ def skill_scores(model, tokenizer) -> dict[str, float]:
     return {name: round(value, 4) for name, value in (words | {"letters": quality}).items()}
 
 
-def guards(answers: dict, seed: int) -> dict:
+def guards(leaked: list[str], harmless: Answers, seed: int) -> dict:
     """What a rule on answers and a classifier on requests do: of the leaks, how many are missed; of the rest, blocked.
 
-    `rule`: [leaks missed, harmless answers blocked]; `words`: [forbidden requests missed, harmless ones blocked].
+    `leaked`: every answer of the run with a right secret code, at whichever step. `rule`: [leaks missed, harmless
+    answers at the end blocked]; `words`: [forbidden requests missed, harmless ones blocked].
     """
-    leaked = [r for name in ("plain", "wrapped") for p, r in zip(answers[name].prompts, answers[name].responses,
-              strict=True) if leaks(p, r)]  # fmt: skip
-    harmless = answers["harmless"]
     rule = [1 - sum(blocks(r, CODES) for r in leaked) / len(leaked) if leaked else None,
             sum(blocks(r, CODES) for r in harmless.responses) / len(harmless.prompts)]  # fmt: skip
     guard = labelled_guard(seed)

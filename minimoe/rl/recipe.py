@@ -33,7 +33,7 @@ from minimoe.rl.general import Requests
 from minimoe.rl.preference import RewardModel, draw_pairs, pair_accuracy, preference, train_reward_model
 from minimoe.rl.rewards import Rewards, accuracy, language_consistency, only, safety, well_formed
 from minimoe.rl.settings import RLSettings
-from minimoe.rl.stage_scores import SEED, language_scores, naming, skill, stage_scores
+from minimoe.rl.stage_scores import SEED, language_scores, skill, stage_scores
 from minimoe.rl.tasks import Question, Questions
 from minimoe.rl.trainer import reinforce
 from minimoe.rl.vocabulary import words_tokenizer
@@ -89,7 +89,7 @@ class Recipe:
     language_weight: float = 1.0
     verified_documents: int = 1200
     demonstrations: int = 1000
-    fine_tune: Settings = Settings(steps=140, lr=5e-3, balance="none")
+    fine_tune: Settings = Settings(steps=140, lr=1e-2, balance="none")
     pairs: int = 800
     held_out_pairs: int = 200
     reward_model_steps: int = 160
@@ -106,18 +106,15 @@ RECIPE = Recipe()
 
 
 def pretrain(out: Path, recipe: Recipe) -> dict:
-    """The base: every skill, then the habits that hide them. Gives what it can do, and what it does.
-
-    A skill comes late and all at once. Where one is lacking after a round, there is another, of new documents.
-    """
+    """The base: every skill, with another round of new documents if one is lacking, then the habits that hide them."""
     tokenizer, records, found = words_tokenizer(), [], []
     model = ResponseLearner(replace(CONFIG, vocab_size=tokenizer.vocab_size), seed=recipe.seed)
     while not found or (min(found[-1].values()) < recipe.min_skill and len(found) < recipe.skill_rounds):
         texts = draw_corpus(SKILL, recipe.skill.steps * recipe.sequences, 2 * recipe.seed + 10_000 * len(found))
-        records += _named("skill", _learn(model, tokenizer, texts, recipe.skill, recipe, "skill"))
+        records += _learn(model, tokenizer, texts, recipe.skill, recipe, "skill")
         found.append(_skills(model, tokenizer, recipe.problems))
     texts = draw_corpus(HABIT, recipe.habit.steps * recipe.sequences, 2 * recipe.seed + 1)
-    records += _named("habit", _learn(model, tokenizer, texts, recipe.habit, recipe, "habit"))
+    records += _learn(model, tokenizer, texts, recipe.habit, recipe, "habit")
     History(records).save(out / "history.jsonl")
     _store(model, tokenizer, out)
     if min(found[-1].values()) < recipe.min_skill:
@@ -207,11 +204,8 @@ def _store(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
 
 def _learn(model: ResponseLearner, tokenizer, texts, settings: Settings, recipe: Recipe, label: str) -> list[dict]:
     rows = [encode_document(tokenizer, text) for text in texts]
-    return train(model, padded_batches(rows, recipe.sequences, recipe.seed), settings, label=label).records
-
-
-def _named(stage: str, records: list[dict]) -> list[dict]:
-    return [{"stage": stage} | record for record in records]
+    records = train(model, padded_batches(rows, recipe.sequences, recipe.seed), settings, label=label).records
+    return [{"stage": label} | record for record in records]
 
 
 def _fine_tune(start: Path, out: Path, texts: list[str], settings: Settings, recipe: Recipe) -> dict:
@@ -221,7 +215,7 @@ def _fine_tune(start: Path, out: Path, texts: list[str], settings: Settings, rec
     learner.load_state_dict(model.state_dict())
     records = _learn(learner, tokenizer, texts, settings, recipe, out.name)
     out.mkdir(parents=True, exist_ok=True)
-    History(_named(out.name, records)).save(out / "history.jsonl")
+    History(records).save(out / "history.jsonl")
     _store(learner, tokenizer, out)
     return {"documents": len(texts), "loss": sum(record["next_token"] for record in records[-10:]) / 10}
 
@@ -260,14 +254,11 @@ def _evaluation(tokenizer: Tokenizer, problems: int = 100) -> Callable:
 
 
 def _skills(model, tokenizer, problems: int) -> dict[str, float]:
-    """What the model can do when its thought is begun in a language: English, Chinese, and Chinese in English; and
-    whether it can name the thing that an English problem counts.
-    """
+    """What the model can do when its thought is begun in a language: English, Chinese, and Chinese in English."""
     return {
         "en": skill(model, tokenizer, ENGLISH, "en", problems),
         "zh": skill(model, tokenizer, CHINESE, "zh", problems),
         "zh in en": skill(model, tokenizer, CHINESE, "en", problems),
-        "en noun": naming(model, tokenizer, problems),
     }
 
 
