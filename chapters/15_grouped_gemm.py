@@ -54,7 +54,7 @@ print("scatter:    assignment at a place", order_A.tolist(), "of expert", chosen
 # %% [markdown] tags=["beat"]
 # ## Sorting by counting
 #
-# Sorting is slow on a GPU, counting is fast, and 256 different keys can be counted. The histogram says how many; the sum of all smaller counts says where a block begins; and each assignment takes the next free place in its block. That order is **stable**: within a block, who came first stands first. So sums have the same order in every run. If the programs raced for places, they would not.
+# Sorting by comparing goes over the numbers many times. With only 256 different keys, counting goes over them twice. The histogram says how many; the sum of all smaller counts says where a block begins; and each assignment takes the next free place in its block. That order is **stable**: within a block, who came first stands first. So sums have the same order in every run. If the programs raced for places, they would not.
 #
 # ### Exercise: places
 # ●●○○○ · 8 min · build it: the four smallest kernels of an MoE layer do nothing else.
@@ -329,7 +329,7 @@ for name, load_E in loads.items():
 # %% [markdown]
 # Now wgrad has 896 programs an expert. Whoever drew short ones takes more of them, and of the difference 1% is left. The loop does pay here: its four busiest experts need a second wave.
 #
-# So on one device, in one launch, balance is worth next to nothing. Its price is paid **between** devices. If each expert has a device of its own, all wait for the busiest, which has four times the mean without balancing: MaxVio 3, plus 1. No kernel repairs that. Chapter 04's `idle_share` counted it.
+# So on one device, in one launch and with matrices of this size, balance is worth next to nothing. Its price is paid **between** devices. If each expert has a device of its own, all wait for the busiest, which has four times the mean without balancing: MaxVio 3, plus 1. No kernel repairs that. Chapter 04's `idle_share` counted it.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -449,7 +449,7 @@ receipt([
 # ## Summary
 # - A histogram, a prefix sum and a scatter sort assignments by expert. Blocks are cut into tiles of one expert each, and a program looks its expert up. A tile that straddles is a wrong value that no address check finds.
 # - Forward and dgrad are grouped along the rows of the result, wgrad along the sum. A busy expert has more programs in the first two and longer ones in the third.
-# - On one device a single launch hardly feels an unbalanced router. Devices that wait for the busiest feel it fully, and a batch of decoding waits for the weights whatever the router does.
+# - On one device a single launch hardly feels an unbalanced router, unless the matrices are small and it is wgrad. Devices that wait for the busiest feel it fully, and a batch of decoding waits for the weights whatever the router does.
 #
 # ## Sources
 # Mixture of experts with many small experts: DeepSeekMoE, arXiv 2401.06066. DeepSeek-V3: arXiv 2412.19437. Grouped products: deepseek-ai/DeepGEMM (contiguous layout, grouped along M; for the weights, along K); MegaBlocks, arXiv 2211.15841. Sorting by counting on the GPU: `moe_align_block_size` of vLLM and SGLang.

@@ -257,6 +257,7 @@ PADDING = Exercise(
         Wrong("rows, no share", _share(cdiv, lambda A, made: made - A), "that is the number of rows of padding; divide it by all computed rows."),
         Wrong("half a tile each", lambda load_E, tile: 1 - int(load_E.sum()) / (int(load_E.sum()) + tile / 2 * int((load_E > 0).sum())), "half a tile an expert is the mean over many loads; here the loads are known."),
     ),
+    may_use=(cdiv,),
     hints=(
         "How many tiles does each expert need? Each has `tile` rows, whoever they belong to.",
         "```text\ntiles = sum over experts of load / tile, rounded up\ncomputed = tiles * tile\npadding = (computed - rows that exist) / computed\n```",
