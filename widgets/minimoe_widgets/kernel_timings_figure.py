@@ -46,7 +46,10 @@ class TimingsFigure(go.FigureWidget):
             traces.append(roof)
         for name, intensity in picture.marks.items():
             mark = go.Scatter(x=[intensity], y=[picture.roof(intensity)], mode="markers+text", text=[name])
-            mark.update(marker={"symbol": "diamond-open", "size": 11, "color": "#222222"}, textposition="bottom right")
+            mark.update(
+                marker={"symbol": "diamond-open", "size": 11, "color": "#222222"},
+                textposition=f"bottom {'left' if intensity > picture.ridge else 'right'}",
+            )
             mark.hovertemplate = f"{name}: %{{x:.3g}} FLOPs a byte, at most %{{y:.3g}} TFLOP/s<extra></extra>"
             traces.append(mark)
         for number, (name, (x, y, least, most)) in enumerate(picture.points.items()):

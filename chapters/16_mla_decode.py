@@ -1,0 +1,397 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 16 MLA decode
+#
+# By the end you can say of one decoding step of V3's attention what bounds it, and you have split it, paged it and read what the compiler made of it. No GPU is needed.
+#
+# 40 minutes, 65 with all exercises. Prerequisites: chapter 02 (the absorbed form), chapter 14 (programs, masks, roofline).
+#
+# You will be able to
+# - count the FLOPs a byte of decoding for any number of heads, and check a famous claim about 128 of them
+# - split a softmax over many programs and put it together again, and read a cache that is scattered over pages
+# - read a compiler's report: registers, spills, shared memory, and which tensor-core instruction
+
+# %% tags=["setup"]
+import torch
+from minimoe_kernels import sim
+from minimoe_kernels.kernel import cdiv, tl, triton
+from minimoe_course import *
+setup(seed=0)
+
+# %% [markdown] tags=["question"]
+# ## 3000 GB/s, or 660 TFLOP/s?
+#
+# FlashMLA is DeepSeek's own kernel for decoding with MLA. Its README gives two speeds on an H800, whose datasheet allows 3350 GB/s and 989 TFLOP/s: **3000 GB/s** where memory is the limit, and **660 TFLOP/s** where arithmetic is. The same kernel, the same cache of 576 numbers a token.
+#
+# What decides which of the two you get? Many say: 128 heads make it compute-bound. Do they?
+
+# %% [markdown] tags=["by-hand"]
+# ## Two tokens by hand
+#
+# In the absorbed form of chapter 02, a cached **entry** is a latent (here 2 numbers) and a rotary key (1 number). All 3 are the key. The first 2 are also the value.
+
+# %% tags=["by-hand", "nbval-check-output"]
+entries_SX = torch.tensor([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]])
+q_X = torch.tensor([0.0, 0.0, 1.0986])  # 1.0986 is ln 3
+weights_S = (entries_SX @ q_X).exp()
+print("exp of the scores:", [round(w, 2) for w in weights_S.tolist()], "  sum:", round(weights_S.sum().item(), 2))
+out_C = weights_S @ entries_SX[:, :2] / weights_S.sum()
+print("out:", [round(x, 2) for x in out_C.tolist()])
+
+# %% [markdown]
+# 6 numbers were read. Each of them took part in a score, and 4 of them once more in the result: 10 multiplications and as many additions, 20 FLOPs. A second head would do another 20 on the *same* 6 numbers.
+
+# %% [markdown] tags=["beat"]
+# ## One load, two products, all heads
+#
+# At V3's widths, C = 512 and R = 64, in bfloat16. One sequence has S cached entries and H heads ask:
+#
+# $$\mathrm{FLOPs} = 2\, S H\, (\underbrace{C + R}_{\text{score}} + \underbrace{C}_{\text{value}}), \qquad \mathrm{bytes} = 2\,\bigl(\underbrace{S\,(C + R)}_{\text{cache}} + \underbrace{H\,(2C + R)}_{\text{queries, results}}\bigr)$$
+#
+# H stands in front of all the work, and in front of the small part of the bytes only. So heads are what climbs the roofline.
+
+# %% tags=["nbval-check-output"]
+C, R, S = 512, 64, 4096
+
+def least(S, H):
+    """(FLOPs, bytes), everything moved once."""
+    return 2 * S * H * (2 * C + R), 2 * (S * (C + R) + H * (2 * C + R))
+
+for H in (1, 16, 32, 64, 128):
+    flops, moved = least(S, H)
+    print(f"{H:4} heads: {flops / 1e6:7.1f} MFLOP, {moved / 1e6:.2f} MB: {flops / moved:5.1f} FLOPs a byte")
+
+# %% [markdown]
+# That is a formula. The library's kernel has up to 64 heads in a program. Let the simulator count it, at the same S. It counted 64 heads; what about 128? Twice the heads, so by the formula nearly twice the FLOPs a byte.
+
+# %%
+from minimoe_course.mla_decoding import counted_decode
+
+ran = {H: counted_decode(H, S) for H in (1, 16, 32, 64, 128)}
+intensity = {H: session.total.dot_flops / session.total.bytes for H, session in ran.items()}
+guess("16.twice", f"Counted with 64 heads: {intensity[64]:.0f} FLOPs a byte. Counted with 128 heads:", round(intensity[128]), unit="FLOPs a byte")
+
+# %% tags=["nbval-check-output"]
+for H, session in ran.items():
+    programs = len(session.launches[0].programs)
+    print(f"{H:4} heads: {programs} program{'s' * (programs > 1)}, {session.total.bytes / 1e6:5.2f} MB, {session.total.dot_flops / 1e6:7.1f} MFLOP: {intensity[H]:5.1f} FLOPs a byte")
+
+# %% [markdown]
+# Three things to see.
+# - **128 heads earn no more than 64.** They are two programs, and each reads the whole cache. On a GPU the second may find it in the L2 cache (chapter 14); the kernel promises nothing.
+# - **One head computes as much as 16.** A tensor core multiplies 16 rows at a time at least, so 15 rows of the tile are padding. The intensity looks fine and is waste.
+# - **Counted is below the formula.** The unfinished results travel through memory once more, in float32. The next beat says why.
+
+# %%
+heads, ridge = [16, 32, 64, 128, 256], 989 / 3.35
+by_formula = [least(S, H)[0] / least(S, H)[1] for H in heads]
+show(
+    lines(
+        {"least": (heads, by_formula), "counted": (heads[:4], [intensity[H] for H in heads[:4]]), "H100 ridge": ([16, 256], [ridge, ridge])},
+        "128 heads stop short of the ridge", "heads", "FLOPs a byte", grey=["H100 ridge"],
+    ),
+    alt="FLOPs a byte over heads. The least-traffic line rises from 30 at 16 heads over 117 at 64 and 228 at 128 to 432 at 256, and crosses the grey line at 295 between 128 and 256. The counted line is a little below it up to 64 heads and flat from there.",
+)
+
+# %% [markdown]
+# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a small margin. Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Near the ridge both floors are nearly equal, and neither word says much.
+#
+# ### Exercise: from how many heads on?
+# ●●●○○ · 10 min · weigh it: heads are what a serving team divides among GPUs.
+#
+# With the two formulas above, return the least whole number of heads H for which FLOPs / bytes is at least `ridge`, and $-1$ if no number is enough. All arguments are whole numbers.
+# By hand: S = 30, C = 4, R = 2 and a ridge of 10. A head does $2 \cdot 30 \cdot 10 = 600$ FLOPs. Nine of them do 5400 and move $2\,(180 + 90) = 540$ bytes, which is 10. Eight do not get there. The answer is 9.
+
+# %% tags=["exercise"]
+def heads_needed(S, C, R, ridge):
+    ...  # your code
+
+heads_needed = check("16.heads_needed", heads_needed)
+
+# %%
+hints("16.heads_needed")
+
+# %% tags=["nbval-check-output"]
+for name, value in (("H100 datasheet, 989 / 3.35", 295), ("one H100 measured, 798 / 3.0", 266), ("FlashMLA's 865 / 3.35", 258)):
+    print(f"{name:29} ridge {value}: S = 512 {heads_needed(512, C, R, value)}, S = 4096 {heads_needed(4096, C, R, value)}, S = 131072 {heads_needed(131072, C, R, value)} heads")
+
+# %% [markdown]
+# A short context needs more heads: queries and results are then a larger part of the bytes.
+
+# %% [markdown] tags=["beat"]
+# ## Two programs for 132 multiprocessors
+#
+# One sequence with 128 heads made two programs. An H100 has 132 multiprocessors, and 130 would sleep. More sequences help. When there are few and long ones, the only axis left to cut is the cache: each program takes a **share** of the entries. This is **split-KV**.
+#
+# But a softmax divides by the sum over *all* entries, and a share knows only its own. The two tokens from above, as two shares of one entry each: the results are `[1, 0]` and `[0, 2]`. Their average is `[0.5, 1]`. Right was `[0.75, 0.5]`.
+#
+# A share keeps one more number: its **log-sum-exp** $\ell = \ln \sum_s e^{\mathrm{score}_s}$, the logarithm of what it divided by. Here ln 3 and ln 1. Then, over the shares x,
+#
+# $$\mathrm{out} = \frac{\sum_x e^{\ell_x - m}\, \mathrm{part}_x}{\sum_x e^{\ell_x - m}}, \qquad m = \max_x \ell_x$$
+
+# %% tags=["nbval-check-output"]
+parts_XC, log_sums_X = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([3.0, 1.0]).log()
+weights_X = (log_sums_X - log_sums_X.max()).exp()
+print([round(x, 2) for x in (weights_X @ parts_XC / weights_X.sum()).tolist()])
+
+# %% [markdown]
+# $m$ cancels. It is there because $e^{89}$ does not fit into a float32.
+#
+# ### Exercise: combine
+# ●●●○○ · 10 min · build it: every decoding kernel that splits ends in these lines.
+#
+# `parts_XHC` are the results of X shares for H heads, `log_sums_XH` their log-sum-exps. Return `out_HC` by the formula. $m$ is taken for each head by itself. A share without entries has $\ell = -\infty$ and counts for nothing; if all shares of a head are empty, the result is zeros.
+# By hand: parts `[1, 0]` and `[0, 1]` with log-sums ln 3 and ln 1 give `[0.75, 0.25]`.
+
+# %% tags=["exercise"]
+def combine(parts_XHC, log_sums_XH):
+    ...  # your code
+
+combine = check("16.combine", combine)
+
+# %%
+hints("16.combine")
+
+# %% [markdown]
+# Shares are not free. Each writes C float32 numbers a head, and `combine` reads them again. For one sequence of 4096 entries and 128 heads, how many shares are there when this detour moves as many bytes as the cache itself holds?
+
+# %%
+cache_bytes, detour_bytes = 2 * S * (C + R), 128 * C * 4 * 2
+guess("16.shares", "Shares whose results, written and read, are as many bytes as the cache:", cache_bytes / detour_bytes, unit="shares")
+
+# %% tags=["nbval-check-output"]
+print(f"cache {cache_bytes / 1e6:.1f} MB, a share {detour_bytes / 1e6:.2f} MB: {cache_bytes / detour_bytes:.0f} shares")
+for splits in (1, 2, 4, 8):
+    ran_split, ran_combine = counted_decode(16, 1024, splits).launches
+    print(f"16 heads, 1024 entries, shares: {splits}, {(ran_split.total.bytes + ran_combine.total.bytes) / 1e6:.2f} MB")
+
+# %% [markdown]
+# Nine. So one splits until the chip is full, and not further. `mla_decode.plan` does this: enough shares for 132 programs, one share if there are sequences enough.
+
+# %% [markdown] tags=["beat"]
+# ## A cache in pages
+#
+# Sequences grow by one entry a step, at different lengths, and end when they like. So a server keeps the cache in **pages** of, say, 64 entries, hands out the next free one when a sequence needs it, and writes down in a **page table** which ones it has: entry s stands in page `table[s // PAGE]`, in place `s % PAGE`. Here with pages of 4, and entries of a single number:
+
+# %%
+@triton.jit
+def read_paged(cache_ptr, table_ptr, out_ptr, length, PAGE: tl.constexpr, BLOCK: tl.constexpr):
+    s = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = s < length
+    page = tl.load(table_ptr + s // PAGE, mask=inside, other=0)
+    entry = tl.load(cache_ptr + page * PAGE + s % PAGE, mask=inside)
+    tl.store(out_ptr + s, entry, mask=inside)
+
+cache = torch.tensor([70.0, 71, 72, 73, 4, 5, 78, 79, 0, 1, 2, 3])  # pages 0, 1, 2; the 70s are another sequence's, or left over
+table, length, PAGE = torch.tensor([2, 1, 2**20, 2**20], dtype=torch.int32), 6, 4  # two pages in use, two empty slots
+out = torch.full((16,), -1.0)
+read_paged[(1,)](cache, table, out, length, PAGE, 8)
+print(out[:8].tolist())
+
+# %% [markdown]
+# Six entries in order, from page 2 and then page 1. Nothing was read for the last two lanes, though the block is 8 wide. An empty slot of a table may hold any number; here it is 2^20, a page that does not exist. Now three slips. What does the simulator say to each?
+
+# %% tags=["nbval-check-output"]
+from minimoe_course.first_kernels import verdict
+
+def read(table, length, BLOCK):
+    got = torch.full((16,), -1.0)
+    said = verdict(lambda: read_paged[(1,)](cache, table, got, length, PAGE, BLOCK))
+    return f"{got[:8].int().tolist()}\n    {said}"
+
+print("pages taken in order:", read(torch.arange(4, dtype=torch.int32), 6, 8))
+print("length forgotten, block of 8:", read(table, 8, 8))
+print("length forgotten, block of 16:", read(table, 16, 16))
+
+# %% [markdown]
+# The first reads somebody else's entries, the second reads two that were left over (78 and 79). Both are elements of the cache, and no tool complains: **wrong values**, which only a comparison finds. For that the library's tests fill every unused entry with NaN. The third leaves its pages, uses 2^20 as a page number, and is stopped: a **wrong access**. On a GPU it reads 4 million entries further on, if that memory is mapped.
+#
+# ### Exercise: the length is forgotten
+# ●●○○○ · 8 min · break it: know which mistake is silent before it is yours.
+#
+# A sequence of `length` entries has exactly the pages that it needs; the slots behind them hold 2^20. A kernel reads whole blocks of BLOCK entries until the length is covered, and has no mask. Return two numbers: how many entries beyond the length it reads *in silence*, before any wild one, and the number of the first wild entry ($-1$ if there is none).
+# By hand: length 6, pages of 4, blocks of 8 give (2, -1), as above. With blocks of 16: (2, 8).
+
+# %% tags=["exercise"]
+def forgotten(length, PAGE, BLOCK):
+    ...  # your code: (silent, wild)
+
+forgotten = check("16.forgotten", forgotten)
+
+# %%
+hints("16.forgotten")
+
+# %% [markdown]
+# PAGE and BLOCK are both 64 in many engines. Then a block never leaves its page, and this slip is *always* silent:
+
+# %% tags=["nbval-check-output"]
+print("lengths of 1 to 100 with a wild read:", sum(forgotten(n, 64, 64)[1] >= 0 for n in range(1, 101)))
+
+# %% [markdown] tags=["beat"]
+# ## What the compiler made of it
+#
+# A GPU's time cannot be measured here. But Triton compiles without a GPU, and the machine code can be read. Four numbers are worth knowing:
+#
+# | | | limit |
+# |---|---|---|
+# | **registers** | where a thread keeps the numbers it works on | 255 a thread; 65,536 a multiprocessor |
+# | **spills** | instructions that park a register's content in slow memory, and fetch it | better 0 |
+# | **shared memory** | where a program's tiles wait | 166,912 bytes (A100), 232,448 (H100, B200) |
+# | **tensor core** | which instruction multiplies | |
+#
+# The running output of a program is a float32 tile of heads x 512. With 64 heads and 8 **warps** (groups of 32 threads), how many registers of each thread hold nothing but that?
+
+# %%
+guess("16.registers", "Registers a thread for an output of 64 x 512, with 256 threads:", 64 * 512 // 256, unit="registers")
+
+# %% tags=["nbval-check-output"]
+from minimoe_course.mla_decoding import STEPS, compiled
+
+for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
+    for block in ("BLOCK_H=16", "BLOCK_H=64"):
+        r = compiled(arch, block)
+        print(f"{gpu} {block}: output {int(block[8:]) * 512 // (32 * r['warps']):3} of {r['registers']} registers, {r['spills']:2} spills, {r['shared_bytes']:7,} bytes shared, {r['tensor_core'][0]}")
+
+# %% [markdown]
+# Read it column by column. **Registers:** half of what a thread may have is output, so 64 heads are the most that fit. For 128, the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. This is why V3's 128 heads are two programs and the cache is read twice.
+#
+# **Tensor core:** on the H100, 64 heads compile to HGMMA, 16 heads to HMMA. HGMMA is the instruction that came with this GPU: four warps multiply 64 rows together, straight from shared memory. HMMA is the older one, for a single warp, and it does not reach the H100's peak. Several well-known Triton kernels for MLA decoding take 16 heads a program, vLLM's and SGLang's among them (their source, as read for this course). At 16 heads, where memory is the limit, this costs little. At 128 it reads the cache 8 times and multiplies with the slow instruction.
+#
+# **Spills:** the A100 has 13. Where do they come from, and how do they go away? Besides output and queries, a program holds the entries of one step: 32 of them here. STEPS holds what the compiler says to 64, 32 and 16.
+
+# %% tags=["nbval-check-output"]
+for step, by_arch in STEPS.items():
+    cells = [f"{gpu} {by_arch[arch][0]} registers, {by_arch[arch][1]:2} spills, {by_arch[arch][2]:7,} bytes" for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200"))]
+    print(f"{step} entries   " + "   ".join(cells))
+
+# %% [markdown]
+# Steps of 64 spill on the A100 and on the B200, and ask the B200 for 352,816 bytes of shared memory. It has 232,448: the code compiles and can never be launched. Steps of 32 cure both, all but 13 instructions on the A100; steps of 16 cure these too, and take twice as many steps. The H100 spills at none of the three with this compiler. With another it did: when the course was planned, a first draft of this kernel with steps of 64 had 0 bytes of spilled stack under Triton 3.6.0 and 200 under 3.9.0. So the numbers belong to a compiler, and the repository keeps them for one version and fails when they grow.
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one is a bound or a count. *Your* counts from this chapter stand among them. Below the picture is the compiler's report of the kernel that is shown.
+#
+# **Try first:** change *Shape* from 128 heads to 16, and watch the two floors at the right. Then choose `mla_prefill`: same layer, same numbers, another world. Why?
+
+# %% tags=["play"]
+from minimoe_widgets import KernelTimings
+
+timings = KernelTimings("mla_decode", "128 heads", counted={"ours, 16 heads": intensity[16], "ours, 128": intensity[128]})
+show(timings)
+
+# %% [markdown]
+# Prefill has thousands of queries for each cached entry, decoding one for each head. And no time is shown, since none has been measured: the floors come from a datasheet.
+
+# %% [markdown]
+# ## Tiny and real
+
+# %% tags=["tiny-vs-real"]
+import minimoe
+
+v3, paper = minimoe.V3, "arXiv 2412.19437 section 4.2"
+compare_table([
+    ("latent C", 2, v3.kv_lora_rank, paper),
+    ("rotary key R", 1, v3.qk_rope_head_dim, paper),
+    ("heads", 1, v3.num_attention_heads, paper),
+    ("entries", 2, S, "ours; chosen"),
+    ("bytes of an entry", 2 * 3, 2 * (v3.kv_lora_rank + v3.qk_rope_head_dim), "computed, bfloat16"),
+    ("FLOPs on an entry, all heads", 10, 2 * v3.num_attention_heads * (2 * v3.kv_lora_rank + v3.qk_rope_head_dim), "computed"),
+    ("FLOPs a byte of cache", 10 / 6, v3.num_attention_heads * (2 * v3.kv_lora_rank + v3.qk_rope_head_dim) / (v3.kv_lora_rank + v3.qk_rope_head_dim), "computed"),
+], ours="two tokens", title="One step of decoding at two sizes")
+
+# %% [markdown]
+# 242 FLOPs a byte of cache, 228 with queries and results at 4096 entries.
+
+# %% [markdown] tags=["when-it-pays"]
+# ## When does it pay?
+#
+# 128 sequences of 4096 entries, one layer, on one H100, by the datasheet: two floors under the time.
+
+# %% tags=["when-it-pays", "nbval-check-output"]
+def floors(H, queries=1, read=1):
+    """us at least, of memory and of arithmetic; `queries` new tokens a step, the cache read `read` times."""
+    flops = 128 * queries * least(S, H)[0]
+    moved = 128 * 2 * (read * S * (C + R) + queries * H * (2 * C + R))
+    return moved / 3.35e6, flops / 989e6
+
+rows = {"16 heads": (16,), "64 heads": (64,), "128 heads": (128,), "128 heads, cache read twice": (128, 1, 2), "128 heads, two new tokens": (128, 2)}
+for name, sizes in rows.items():
+    memory, work = floors(*sizes)
+    print(f"{name:28} memory {memory:4.0f} us, arithmetic {work:4.0f} us: {'bandwidth' if memory > work else 'compute'}-bound")
+
+# %% [markdown]
+# **Dividing heads among GPUs saves little.** 16 heads take 182 us at least, 128 heads 191: one eighth of the heads for 95% of the time, since every GPU reads the whole cache. The V3 report divides the heads of decoding by 4 (section 3.4.2, TP4); the service that was built, FlashMLA's authors write, does not divide them at all.
+#
+# **Guessed tokens are what makes it compute-bound.** With MTP (chapter 07) two tokens are checked in a step: 256 rows of queries on each entry. Memory costs 12 us more for the queries, arithmetic doubles and takes over.
+#
+# **Where our kernel loses.** Two programs of 64 heads each ask for the cache. If the L2 cache does not help, the floor rises from 191 to 371 us. FlashMLA, too, has 64 heads on a multiprocessor. It overlaps the products of one tile with the softmax and the loads of its neighbour, on two groups of warps; ours leaves that to the compiler. Its 660 TFLOP/s are
+
+# %% tags=["nbval-check-output"]
+print(f"{660 / 989:.0%} of the datasheet's 989 TFLOP/s, {660 / 865:.0%} of 865; its 3000 GB/s are {3000 / 3350:.0%} of 3350")
+
+# %% [markdown]
+# **Our kernel on a GPU: not measured yet.** It has run in the simulator and been compiled; nothing on this page is a time of ours.
+
+# %%
+receipt([
+    ("peak and bandwidth of the H100 SXM", "989 TFLOP/s bfloat16 dense, 3.35 TB/s", "source: NVIDIA H100 Tensor Core GPU datasheet"),
+    ("measured roofs", "798 TFLOP/s, 3.0 TB/s", "source: one H100, cuBLAS 8192^3 on random data and a copy, when the course was planned; no record in this repository"),
+    ("FlashMLA on an H800 SXM5", "3000 GB/s, 660 TFLOP/s", "source: deepseek-ai/FlashMLA README at 9241ae3"),
+    ("865 TFLOP/s; 2 FLOPs a byte and head; no divided heads", "their estimate for 128 heads", "source: deepseek-ai/FlashMLA, docs/20250422-new-kernel-deep-dive.md"),
+    ("registers, spills, shared memory", "Triton 3.7.1", "source: kernels/resources.json; steps: python -m minimoe_course.mla_decoding"),
+    ("limits of shared memory, registers a thread", "166,912 and 232,448 bytes; 255", "source: NVIDIA CUDA C++ programming guide; minimoe_kernels.resources"),
+    ("0 and 200 bytes of spilled stack", "Triton 3.6.0, 3.9.0", "source: a draft of the kernel compiled when the course was planned; no record in this repository"),
+    ("TP4 and DP80 in decoding", "section 3.4.2", "source: arXiv 2412.19437"),
+    ("counted bytes of a step equal their formula", "exactly", "asserted by tests/course/test_chapter_16.py"),
+])
+
+# %% [markdown] tags=["check-yourself"]
+# ## Check yourself
+#
+# 1. A friend serves V3 with its 128 heads divided over 8 GPUs and wonders why decoding is not 8 times as fast. What do you say?
+#
+# <details><summary>Answer</summary>
+#
+# Each GPU has 16 heads and reads the whole cache for them, 30 FLOPs a byte. The time is that of the bytes, and these did not get fewer: 182 us at least instead of 191. Divide the sequences instead.
+#
+# </details>
+#
+# 2. Two shares have log-sums 10 and 10 and the same number of entries. May you average them? And if one of them has twice as many entries, and the log-sums are still equal?
+#
+# <details><summary>Answer</summary>
+#
+# Yes, both times. Only the log-sums weigh; the number of entries is already in them.
+#
+# </details>
+#
+# 3. After an update of the compiler, your kernel has the same results, and 200 bytes of stack. What do you look at first?
+#
+# <details><summary>Answer</summary>
+#
+# The registers: they will be at 255. The tile is too large by a little. A smaller step, or more warps to share the output, takes the pressure away. Values do not show a spill, time does.
+#
+# </details>
+
+# %% [markdown] tags=["summary", "sources", "next"]
+# ## Summary
+# - An entry of MLA's cache is loaded once and used by every head, twice. FLOPs a byte grow with the heads: 30 at 16, 228 at 128, where the ridge is 295. At 128 heads both floors are near each other; two tokens a step cross over.
+# - Splitting fills the chip and is put together by log-sum-exps; pages let sequences grow, and a forgotten length is mostly silent.
+# - The compiler's report says what time will show: 64 heads a program for HGMMA, half the registers for the output, and a step small enough not to spill.
+#
+# ## Sources
+# MLA: DeepSeek-V2, arXiv 2405.04434; DeepSeek-V3, arXiv 2412.19437. FlashMLA: github.com/deepseek-ai/FlashMLA, README and docs. Split-KV: Dao et al., Flash-Decoding (2023). The running softmax: Milakov and Gimelshein, arXiv 1805.02867. Pages: Kwon et al., arXiv 2309.06180. Roofline: Williams, Waterman and Patterson, CACM 52(4), 65 (2009).
+#
+# ## Next
+# Chapter 17 halves the bytes of everything: FP8.

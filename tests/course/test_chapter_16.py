@@ -1,0 +1,123 @@
+"""Chapter 16: its counts are the formulas', its claims about heads, shares, pages and registers recomputed."""
+
+import json
+
+import pytest
+import torch
+
+import minimoe
+from minimoe_course.ch16 import COMBINE, FORGOTTEN, HEADS, forgotten, heads_needed
+from minimoe_course.checking import check, judge
+from minimoe_course.mla_decoding import STEPS, UNUSED, combined, compiled, counted_decode, pages_of
+from minimoe_kernels.kernel import cdiv
+from minimoe_kernels.mla_decode import plan
+from minimoe_kernels.resources import PATH, SHARED_LIMIT
+
+C, R = 512, 64
+RIDGE = 989 / 3.35
+
+
+def least(S, H):
+    return 2 * S * H * (2 * C + R), 2 * (S * (C + R) + H * (2 * C + R))
+
+
+def formula_bytes(S, H, X):
+    """What the kernel asks for: the cache once a block of heads, results of shares twice in float32, pages' numbers."""
+    block, step, _ = plan(1, H, S, C)
+    blocks = cdiv(H, block)
+    asked = 2 * (blocks * S + X * H) * (C + R)  # entries; every share of a block reads its queries again
+    asked += 4 * blocks * S + 4 * blocks * X  # the table's number of each entry, and the length
+    asked += 4 * H * X * (C + 1) * 2 + 2 * H * C  # parts and log-sums, written and read; results
+    return asked
+
+
+@pytest.mark.parametrize("H, S, X", [(16, 256, 1), (16, 512, 4), (64, 256, 1), (128, 256, 2), (3, 128, 1)])
+def test_the_bytes_counted_are_the_formulas(H, S, X):
+    ran = counted_decode(H, S, X)
+    assert ran.total.bytes == formula_bytes(S, H, X)
+    rows = cdiv(H, plan(1, H, S, C)[0]) * plan(1, H, S, C)[0]
+    assert ran.total.dot_flops == 2 * S * rows * (2 * C + R)
+
+
+def test_128_heads_earn_no_more_than_64_and_one_head_computes_as_much_as_16():
+    ran = {H: counted_decode(H, 256).total for H in (1, 16, 64, 128)}
+    assert ran[128].bytes == 2 * ran[64].bytes and ran[128].dot_flops == 2 * ran[64].dot_flops
+    assert ran[1].dot_flops == ran[16].dot_flops
+
+
+def test_the_intensities_and_crossings_of_the_prose():
+    assert [round(least(4096, H)[0] / least(4096, H)[1]) for H in (16, 64, 128, 256)] == [30, 117, 228, 432]
+    assert round(RIDGE) == 295 and 0.76 < 228 / RIDGE < 0.78
+    assert round(865 / 3.35) == 258 and round(798 / 3.0) == 266
+    assert round(128 * (2 * C + R) / (C + R)) == 242
+    for S, ridge in ((4096, 295), (4096, 266), (512, 258)):
+        H = heads_needed(S, C, R, ridge)
+        flops, moved = least(S, H)
+        assert flops / moved >= ridge > least(S, H - 1)[0] / least(S, H - 1)[1]
+        assert H > minimoe.V3.num_attention_heads
+    assert heads_needed(295, C, R, 295) == -1
+
+
+def test_the_floors_of_the_prose():
+    def floors(H, queries=1, read=1):
+        moved = 128 * 2 * (read * 4096 * (C + R) + queries * H * (2 * C + R))
+        return moved / 3.35e6, 128 * queries * least(4096, H)[0] / 989e6
+
+    assert [round(floors(H)[0]) for H in (16, 128)] == [182, 191] and round(floors(128, 1, 2)[0]) == 371
+    assert round(floors(16)[0] / floors(128)[0], 2) == 0.95
+    assert floors(128)[0] > floors(128)[1] and floors(128, 2)[0] < floors(128, 2)[1]
+    assert 10 < floors(128, 2)[0] - floors(128)[0] < 12
+
+
+def test_nine_shares_move_as_much_as_the_cache():
+    assert 2 * 4096 * (C + R) / (128 * C * 4 * 2) == 9
+    assert plan(1, 128, 4096, C)[2] * 2 >= 128 and plan(128, 128, 4096, C)[2] == 1
+
+
+def test_the_shares_of_the_kernel_are_one_softmax():
+    scores_SH, values_SC = torch.randn(9, 2), torch.randn(9, 4)
+    whole_HC = scores_SH.t().softmax(1) @ values_SC
+    cuts = ((0, 4), (4, 9))
+    parts_XHC = torch.stack([scores_SH[a:b].t().softmax(1) @ values_SC[a:b] for a, b in cuts])
+    log_sums_XH = torch.stack([scores_SH[a:b].logsumexp(0) for a, b in cuts])
+    torch.testing.assert_close(combined(parts_XHC, log_sums_XH), whole_HC, rtol=1e-5, atol=1e-6)
+
+
+def test_a_page_table_names_its_pages_and_nothing_else():
+    assert pages_of(6, 4, 4).tolist() == [1, 0, UNUSED, UNUSED]
+    assert [forgotten(*case.values()) for case in FORGOTTEN.cases()][:2] == [(2, -1), (0, -1)]
+    assert forgotten(6, 4, 8) == (2, -1) and forgotten(6, 4, 16) == (2, 8)
+    assert all(forgotten(n, 64, 64)[1] == -1 for n in (1, 63, 64, 65, 130))
+
+
+def test_the_report_is_the_committed_one_and_the_steps_agree_with_it():
+    for arch in ("sm_80", "sm_90", "sm_100"):
+        now = compiled(arch, "BLOCK_H=64", "BLOCK_S=32")
+        assert STEPS[32][arch] == (now["registers"], now["spills"], now["shared_bytes"])
+    assert json.loads(PATH.read_text())["triton"] == "3.7.1"  # else compile STEPS again, see its comment
+    assert STEPS[64]["sm_100"][2] > SHARED_LIMIT[100] and STEPS[64]["sm_90"][2] < SHARED_LIMIT[90]
+    assert [STEPS[step]["sm_80"][1] for step in (64, 32, 16)] == [49, 13, 0]
+    assert all(STEPS[step]["sm_90"][1] == 0 for step in STEPS)
+
+
+def test_16_heads_compile_to_the_old_instruction_and_64_to_the_new_one():
+    assert compiled("sm_90", "BLOCK_H=16")["tensor_core"] == ["HMMA"]
+    assert compiled("sm_90", "BLOCK_H=64")["tensor_core"] == ["HGMMA"]
+    assert 64 * 512 // (32 * compiled("sm_90", "BLOCK_H=64")["warps"]) == 128
+    with pytest.raises(ValueError, match="0 launches of split_kernel have BLOCK_H=17"):
+        compiled("sm_90", "BLOCK_H=17")
+
+
+@pytest.mark.parametrize("exercise", [COMBINE, FORGOTTEN, HEADS], ids=lambda e: e.key)
+def test_an_unwritten_stub_is_not_yet_and_goes_on_with_the_library(exercise, capsys):
+    def stub(*_): ...
+
+    assert check(exercise, stub) is exercise.reference and "not yet" in capsys.readouterr().out
+
+
+def test_a_combine_that_writes_into_its_inputs_is_refused():
+    def combine(parts_XHC, log_sums_XH):
+        log_sums_XH -= log_sums_XH.amax(0).clamp(min=-1e30)
+        return combined(parts_XHC, log_sums_XH)
+
+    assert judge(COMBINE, combine, may_call_library=True).kind == "wrong"
