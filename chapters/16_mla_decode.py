@@ -50,7 +50,7 @@ out_C = weights_S @ entries_SX[:, :2] / weights_S.sum()
 print("out:", [round(x, 2) for x in out_C.tolist()])
 
 # %% [markdown]
-# 6 numbers were read. Each of them took part in a score, and 4 of them once more in the result: 10 multiplications and as many additions, 20 FLOPs. A second head would do another 20 on the *same* 6 numbers.
+# 6 numbers were read. Each of them took part in a score, and 4 of them once more in the result: 10 multiplications, each with an addition, 20 FLOPs. A second head would do another 20 on the *same* 6 numbers.
 
 # %% [markdown] tags=["beat"]
 # ## One load, two products, all heads
@@ -59,7 +59,7 @@ print("out:", [round(x, 2) for x in out_C.tolist()])
 #
 # $$\mathrm{FLOPs} = 2\, S H\, (\underbrace{C + R}_{\text{score}} + \underbrace{C}_{\text{value}}), \qquad \mathrm{bytes} = 2\,\bigl(\underbrace{S\,(C + R)}_{\text{cache}} + \underbrace{H\,(2C + R)}_{\text{queries, results}}\bigr)$$
 #
-# H stands in front of all the work, and in front of the small part of the bytes only. So heads are what climbs the roofline.
+# H multiplies all of the work, and only the small part of the bytes. More heads climb the roofline.
 
 # %% tags=["nbval-check-output"]
 C, R, S = 512, 64, 4096
@@ -105,7 +105,7 @@ show(
 )
 
 # %% [markdown]
-# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a small margin. Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Near the ridge both floors are nearly equal, and neither word says much.
+# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a small margin. Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Near the ridge the two floors are of one size, and neither word says much.
 #
 # ### Exercise: from how many heads on?
 # ●●●○○ · 10 min · weigh it: heads are what a serving team divides among GPUs.
