@@ -13,9 +13,9 @@
 # %% [markdown] tags=["promise"]
 # # 15 Grouped GEMM and routing
 #
-# By the end you have sent tokens to their experts by counting, multiplied all experts in one launch with a kernel of your own, and can say when an unbalanced router costs time and when it does not. No GPU is needed.
+# By the end you have sent tokens to their experts by counting, multiplied all experts in one launch with a kernel of your own, and can say when an unbalanced router costs time and when it does not. (GEMM, general matrix-matrix multiplication, is the libraries' word for a matrix product.) No GPU is needed.
 #
-# 45 minutes, 75 with all exercises. Prerequisites: chapters 03 (experts), 04 (MaxVio) and 14 (masks, tiles, the roofline).
+# 45 minutes, 80 with all exercises. Prerequisites: chapters 03 (experts), 04 (MaxVio) and 14 (masks, tiles, the roofline).
 #
 # You will be able to
 # - sort assignments by expert with a histogram, a prefix sum and a scatter
@@ -32,7 +32,7 @@ setup(seed=0)
 # %% [markdown] tags=["question"]
 # ## 256 products, one after the other?
 #
-# A layer of DeepSeek-V3 has 256 experts, and 8 of them serve a token. In Python that is a loop: gather an expert's tokens, multiply, add the result back, 256 times. An H100 has 132 multiprocessors. In a batch of 128 tokens an expert has four, on average. How many of the multiprocessors have work while one expert serves them? And what does it cost if a careless router sends a quarter of all rows to one expert?
+# A layer of DeepSeek-V3 has 256 experts, and 8 of them serve a token. In Python that is a loop: gather an expert's tokens, multiply, add the result back, 256 times. An H100 has 132 multiprocessors. In a batch of 128 tokens an expert has four, on average. One expert's gate and up are 4096 columns, cut into blocks of 128: how many multiprocessors have work while its four tokens are multiplied? And what does it cost if a careless router sends every token to the same expert, among others?
 
 # %% [markdown] tags=["by-hand"]
 # ## Five assignments, three experts
@@ -45,7 +45,9 @@ counts_E = torch.bincount(chosen_A, minlength=3)
 starts_E = counts_E.cumsum(0) - counts_E
 print("histogram:  tokens of each expert", counts_E.tolist())
 print("prefix sum: each block begins at ", starts_E.tolist())
-order_A = chosen_A.argsort(stable=True)
+order_A, free_E = torch.empty(5, dtype=torch.long), starts_E.clone()
+for a, e in enumerate(chosen_A):
+    order_A[free_E[e]], free_E[e] = a, free_E[e] + 1
 print("scatter:    assignment at a place", order_A.tolist(), "of expert", chosen_A[order_A].tolist())
 
 # %% [markdown]
@@ -54,7 +56,7 @@ print("scatter:    assignment at a place", order_A.tolist(), "of expert", chosen
 # %% [markdown] tags=["beat"]
 # ## Sorting by counting
 #
-# Sorting by comparing goes over the numbers many times. With only 256 different keys, counting goes over them twice. The histogram says how many; the sum of all smaller counts says where a block begins; and each assignment takes the next free place in its block. That order is **stable**: within a block, who came first stands first. So sums have the same order in every run. If the programs raced for places, they would not.
+# Sorting by comparing goes over the numbers many times. If there are only 256 different numbers, two passes over the list are enough: one counts, one places. The histogram says how many; the sum of all smaller counts says where a block begins; and each assignment takes the next free place in its block. That order is **stable**: within a block, who came first stands first. So the gradient of an expert's matrix, a sum over its block, is added in the same order in every run; if the programs raced for places, it would not be.
 #
 # ### Exercise: places
 # ●●○○○ · 8 min · build it: the four smallest kernels of an MoE layer do nothing else.
@@ -178,7 +180,7 @@ for name, change in slips.items():
     print(f"{name}\n    {verdict(lambda: slipped(change)(x_AD, weight_EFD, load_E))}")
 
 # %% [markdown]
-# The first. A program of expert 0 writes zeros over three rows of expert 2, and the programs of expert 2, which come later, repair it: chapter 14's race. The second is silent and wrong: starts of 0, 4, 8 instead of 0, 4, 5, so rows 5 to 7 are nobody's and hold NaN, as do 8 to 11 for the same reason. The third takes a neighbour's end, and the last expert has no neighbour. The fourth asks for the end of expert −1.
+# The first. A program of expert 0 writes zeros over the three rows of expert 2, one of expert 2 over the first row of expert 3: four rows, 80 numbers. The programs that own them come later and repair it: chapter 14's race. "No complaint" is not the same as right: The second is silent and wrong: starts of 0, 4, 8 instead of 0, 4, 5, so rows 5 to 7 are nobody's and hold NaN, as do 8 to 11 for the same reason. The third takes a neighbour's end, and the last expert has no neighbour. The fourth asks for the end of expert −1.
 #
 # ### Exercise: what a tile wastes
 # ●●○○○ · 6 min · weigh it: a large tile reads less, as chapter 14 showed. What does it cost?
@@ -244,7 +246,7 @@ bytes_, flops = grouped_bytes(load_E, 16, 64, 256, block=128), grouped_flops(loa
 print(f"formula: {bytes_:,} bytes and {flops:,} FLOPs")
 
 # %% [markdown]
-# The formula is exact; looking up is what one launch moves more than the loop, a few bytes a program. And here is the other pan of the scale: twice as many tiles read twice as many matrices.
+# Where D and F are whole blocks, as here, the formula is exact; otherwise columns are padded, too. Looking up is what one launch moves more than the loop, a few bytes a program. And here is the other pan of the scale: twice as many tiles read twice as many matrices.
 
 # %% [markdown] tags=["beat"]
 # ## Backward: one gradient is the same kernel, the other is not
@@ -253,7 +255,7 @@ print(f"formula: {bytes_:,} bytes and {flops:,} FLOPs")
 #
 # $$\frac{\partial L}{\partial x_{ad}} = \sum_f \frac{\partial L}{\partial \mathrm{out}_{af}} W_{e(a) f d} \qquad\qquad \frac{\partial L}{\partial W_{efd}} = \sum_{a \in e} \frac{\partial L}{\partial \mathrm{out}_{af}}\, x_{ad}$$
 #
-# The first, **dgrad**, has a row for each row of x: the same tiles, the same look-up, the matrix read the other way round. The second, **wgrad**, sums over the rows. The literature names the axes of a product M x K by K x N (this K is not the experts of a token): K is summed over and vanishes. Forward and dgrad are grouped along M: the experts' blocks are rows of the *result*. Wgrad is **grouped along K**: the blocks are pieces of the *sum*, and each expert has a result of its own, F x D, however many rows it had.
+# The first, **dgrad**, has a row for each row of x: the same tiles, the same look-up, the matrix read the other way round. The second, **wgrad**, sums over the rows. The literature names the axes of a product M x K by K x N (this M is our A, and this K is neither experts nor tokens; $a \in e$ are the rows of e's block): K is summed over and vanishes. Forward and dgrad are grouped along M: the experts' blocks are rows of the *result*. Wgrad is **grouped along K**: the blocks are pieces of the *sum*, and each expert has a result of its own, F x D, however many rows it had.
 
 # %%
 x_AD.requires_grad_(), weight_EFD.requires_grad_()
@@ -273,7 +275,7 @@ for e, flops in of_expert.items():
 assert not weight_EFD.grad[1].any()
 
 # %% [markdown]
-# Dgrad runs `rows_kernel`, as forward did. In wgrad the third axis of the grid is the expert, and a program's work grows with its expert's load: its loop runs over rows, 32 at a time. (That is padding again: 7 rows cost as much as 32, and wgrad half as many FLOPs more than dgrad.) An expert without rows has programs with nothing to sum, and they must still run: somebody has to write zeros. Memory on a GPU is not zero by itself, and "no tile, no program" would leave yesterday's numbers in the gradient.
+# Dgrad runs `rows_kernel`, as forward did. In wgrad the third axis of the grid is the expert, and a program's work grows with its expert's load: its loop runs over rows, 32 at a time. (That is padding again: 7 rows cost as much as 32, and wgrad computes 1.5 times dgrad's FLOPs. Dgrad's grid has 11 programs for 8 tiles: three are surplus.) An expert without rows has programs with nothing to sum, and they must still run: somebody has to write zeros. Memory on a GPU is not zero by itself, and "no tile, no program" would leave yesterday's numbers in the gradient.
 #
 # So an unbalanced router does something new here. Forward, a busy expert has *more* programs. In wgrad it has *longer* ones.
 
@@ -298,7 +300,7 @@ for name, folder in names.items():
     print(f"{name:13} {load_E}")
 
 # %% [markdown]
-# The clock is a model, and a simple one. 132 multiprocessors run one program each and take the next when they are free. A **unit** is the product of one tile of 64 rows with one block of 128 x 128 of a matrix; memory, caches and the start of a launch cost nothing. An expert's matrix is 512 x 512: 4 blocks wide and 4 deep. Three ways: a loop over experts, in which a launch begins when the one before has ended; one launch; and wgrad in one launch, 16 programs an expert. All three have the same units to work.
+# The clock is a model, and a simple one. 132 multiprocessors run one program each and take the next when they are free. A **unit** is the product of one tile of 64 rows with one block of 128 x 128 of a matrix; memory, caches and the start of a launch cost nothing. The loads are the models' own (expert 7 gets 1022 of 1024 tokens without balancing: a quarter of all rows, the most that four experts a token allow); the matrix is invented, since theirs are smaller than one block: 512 x 512, 4 blocks wide and 4 deep. Three ways: a loop over experts, in which a launch begins when the one before has ended; one launch; and wgrad in one launch, 16 programs an expert. All three have the same units to work.
 #
 # Whom does the missing balance cost time?
 
@@ -316,7 +318,7 @@ for way in WAYS:
     print(f"{way:18} {each}")
 
 # %% [markdown]
-# The loop needs 64 units with either: an expert has at most 16 tiles by 4 blocks, 64 programs, so it is one wave of 4 units, busy or idle, and most of the GPU waits. One launch puts the programs of all experts into the same waves and does not ask whose they are: 12 units with either. (288 programs on 132 multiprocessors are three waves, the last of them nearly empty: even this way is only 72% busy.)
+# The loop needs 64 units with either: an expert has at most 16 tiles by 4 blocks, 64 programs, so it is one wave of 4 units, busy or idle, and most of the GPU waits. One launch puts the programs of all experts into the same waves and does not ask whose they are: 12 units with either. (288 programs, with the bias rule 284, on 132 multiprocessors are three waves, the last of them nearly empty: only 73 and 72% busy.)
 #
 # Wgrad does ask. It has 16 programs an expert; without balancing some walk along 16 tiles and some along one, and in the end all wait for the long ones. That is with small matrices. V3's are 16 blocks wide and 56 deep:
 
@@ -327,7 +329,7 @@ for name, load_E in loads.items():
     print(f"              the busiest expert has {max(load_E) / (sum(load_E) / 16):.1f} times the mean load")
 
 # %% [markdown]
-# Now wgrad has 896 programs an expert. Whoever drew short ones takes more of them, and of the difference 1% is left. The loop does pay here: its four busiest experts need a second wave.
+# Now wgrad has 896 programs an expert. Whoever drew short ones takes more of them, and of the difference 1% is left. The loop loses time to imbalance here: its four busiest experts need a second wave.
 #
 # So on one device, in one launch and with matrices of this size, balance is worth next to nothing. Its price is paid **between** devices. If each expert has a device of its own, all wait for the busiest, which has four times the mean without balancing: MaxVio 3, plus 1. No kernel repairs that. Chapter 04's `idle_share` counted it.
 
@@ -336,7 +338,7 @@ for name, load_E in loads.items():
 #
 # The explorer draws the same clock, small enough to see: 12 multiprocessors, matrices 4 blocks wide and one deep. Above, each expert's rows cut into tiles, with their padding; below, who works when. The loads are those of the two models; you may type your own.
 #
-# **Try first:** set *Way* to one launch, then *Loads* to the other model. Then the same with weight gradient. Which way feels the loads, and which only the padding? At last type `1000, 8, 8, 8` and look for the gaps.
+# **Try first:** set *Way* to one launch, then *Loads* to the other model. Then the same with weight gradient. Which of the three changes its length with the loads? At last type `1000, 8, 8, 8` and look for the gaps.
 
 # %% tags=["play"]
 from minimoe_widgets import GroupedExplorer
@@ -388,7 +390,7 @@ def floors_us(rows, experts, peak=989e12, bandwidth=3.35e12):
     """Gate and up of one layer: FLOPs over peak, weight bytes over bandwidth, in microseconds."""
     return 2 * rows * D3 * 2 * F3 / peak * 1e6, experts * D3 * 2 * F3 * 2 / bandwidth * 1e6
 
-for name, rows, experts in (("8192 tokens, 32 experts of a GPU", 65536, 32), ("128 tokens, all 256 experts", 1024, 256)):
+for name, rows, experts in (("8192 tokens from each of 8 GPUs, the 32 experts of one", 65536, 32), ("128 tokens, all 256 experts", 1024, 256)):
     compute, memory = floors_us(rows, experts)
     print(f"{name}: arithmetic at least {compute:6,.0f} us, weights at least {memory:6,.0f} us")
 called = (random_loads(128) > 0).sum().item()
@@ -396,9 +398,9 @@ padded_us, _ = floors_us(128 * called, 256)
 print(f"128 tokens call {called} of 256 experts: in tiles of 128, padding included, arithmetic at least {padded_us:,.0f} us")
 
 # %% [markdown]
-# In training and prefill the arithmetic is seven times the weights: compute-bound. In decoding it is the other way round, 74 times. 1024 rows call nearly every expert, so 15 GB of gate and up weights are read, and each is used for four tokens. **Decode-sized batches are bandwidth-bound**: no tile, order or schedule helps, and even 97% padding hides behind the weights. What helps is fewer bytes (chapter 17's FP8) and more tokens for each expert, gathered from many users: V3's paper describes decoding on 320 GPUs together (section 3.4).
+# With 2048 rows an expert, as in training and prefill, the arithmetic is seven times the weights: compute-bound. In decoding it is the other way round, 74 times. 1024 rows call nearly every expert, so 15 GB of gate and up weights are read, and each is used for four tokens. **Decode-sized batches are bandwidth-bound**: both ways of launching read the same weights, so the 4.00 above is no time saved by these floors, and no tile, order or schedule helps, and even 97% padding hides behind the weights. What helps is fewer bytes (chapter 17's FP8) and more tokens for each expert, gathered from many users: V3's paper describes decoding on 320 GPUs together (section 3.4).
 #
-# **On a GPU: not measured yet.** No GPU was at hand when this chapter was written. What others report, to be read as theirs: PyTorch's blog gives 1.42 to 2.62 times for one Triton launch against a loop, in a 16B DeepSeek model on eight H100s. And Liger-Kernel publishes the time of a whole MoE layer's forward pass, for 32,768 tokens and 128 experts of width 768:
+# **On a GPU: not measured yet.** No GPU was at hand when this chapter was written. What others report, to be read as theirs: PyTorch's blog gives 1.42 to 2.62 times for one Triton launch against a loop, in a 16B DeepSeek model on eight H100s. And Liger-Kernel publishes the time of a whole MoE layer's forward pass, for 32,768 tokens, 8 of 128 experts a token, D = 2048 and width 768 (three products of 2 FLOPs a term make the 6):
 
 # %% tags=["nbval-check-output"]
 flops = 6 * 32768 * 8 * 2048 * 768
@@ -413,7 +415,7 @@ receipt([
     ("peak and bandwidth of the H100 SXM; multiprocessors", "989 TFLOP/s bfloat16 without sparsity, 3.35 TB/s; 132", "source: NVIDIA H100 datasheet"),
     ("fused MoE forward, 32768 tokens, 128 experts, 8 a token, 2048 x 768", "7.34 ms", "source: linkedin/Liger-Kernel, all_benchmark_data.csv at ead96b61"),
     ("grouped product in one Triton launch against a loop, 16B DeepSeek model, 8 H100", "1.42 to 2.62 times", "source: PyTorch blog on torchtitan's grouped GEMM"),
-    ("bytes and FLOPs of the grouped product equal the formulas", "exactly", "asserted by tests/course/test_chapter_15.py"),
+    ("bytes and FLOPs of the grouped product equal the formulas", "exactly, for whole blocks", "asserted by tests/course/test_chapter_15.py"),
     ("loads of the two models", "printed above", "computed from data/balance; routing of 1024 held-out tokens"),
     ("units of the clock", "counted", "computed by minimoe_widgets.grouped_schedule; a model, no measurement"),
 ])
@@ -425,7 +427,7 @@ receipt([
 #
 # <details><summary>Answer</summary>
 #
-# At most A // t + min(A, E): every full tile, and one that is not full for each expert with rows. Surplus tiles carry expert −1; their programs load that number and end. Asking the GPU for the loads first would make the CPU wait for it in every layer.
+# At most (A - k) // t + k, with k = min(A, E): each of k experts opens a tile with one row, and every further t rows fill one more. The library launches for the simpler A // t + min(A, E), which is never less. Surplus tiles carry expert −1; their programs load that number and end. Asking the GPU for the loads first would make the CPU wait for it in every layer.
 #
 # </details>
 #
@@ -452,7 +454,7 @@ receipt([
 # - On one device a single launch hardly feels an unbalanced router, unless the matrices are small and it is wgrad. Devices that wait for the busiest feel it fully, and a batch of decoding waits for the weights whatever the router does.
 #
 # ## Sources
-# Mixture of experts with many small experts: DeepSeekMoE, arXiv 2401.06066. DeepSeek-V3: arXiv 2412.19437. Grouped products: deepseek-ai/DeepGEMM (contiguous layout, grouped along M; for the weights, along K); MegaBlocks, arXiv 2211.15841. Sorting by counting on the GPU: `moe_align_block_size` of vLLM and SGLang.
+# Mixture of experts with many small experts: DeepSeekMoE, arXiv 2401.06066. DeepSeek-V3: arXiv 2412.19437. Grouped products: deepseek-ai/DeepGEMM (contiguous layout, grouped along M; for the weights, along K); MegaBlocks, arXiv 2211.15841. Sorting by counting on the GPU: `moe_align_block_size` of vLLM and SGLang. Times of others: PyTorch's blog on torchtitan's grouped GEMM (a kernel since replaced by `torch._grouped_mm`); linkedin/Liger-Kernel.
 #
 # ## Next
-# Chapter 16 turns to attention: decoding with a latent cache, which is bandwidth-bound with 16 heads and compute-bound with 128.
+# Chapter 16 turns to attention: decoding with a latent cache, which is bandwidth-bound with 16 heads, and with 128 near the ridge. Many call that compute-bound; you will count.

@@ -15,7 +15,7 @@
 #
 # By the end you can say of one decoding step of V3's attention what bounds it, and you have split it, paged it and read what the compiler made of it. No GPU is needed.
 #
-# 40 minutes, 65 with all exercises. Prerequisites: chapter 02 (the absorbed form), chapter 14 (programs, masks, roofline).
+# 40 minutes, 65 with all exercises. Prerequisites: chapters 02 (the absorbed form), 05 (guessed tokens), 14 (programs, masks, roofline).
 #
 # You will be able to
 # - count the FLOPs a byte of decoding for any number of heads, and check a famous claim about 128 of them
@@ -57,7 +57,7 @@ print("out:", [round(x, 2) for x in out_C.tolist()])
 #
 # At V3's widths, C = 512 and R = 64, in bfloat16. One sequence has S cached entries and H heads ask:
 #
-# $$\mathrm{FLOPs} = 2\, S H\, (\underbrace{C + R}_{\text{score}} + \underbrace{C}_{\text{value}}), \qquad \mathrm{bytes} = 2\,\bigl(\underbrace{S\,(C + R)}_{\text{cache}} + \underbrace{H\,(2C + R)}_{\text{queries, results}}\bigr)$$
+# $$\mathrm{FLOPs} = 2\, S H\, (\underbrace{C + R}_{\text{score}} + \underbrace{C}_{\text{value}}), \qquad \mathrm{bytes} = 2\,\bigl(\underbrace{S\,(C + R)}_{\text{cache}} + H\,(\underbrace{C + R}_{\text{query}} + \underbrace{C}_{\text{result}})\bigr)$$
 #
 # H multiplies all of the work, and only the small part of the bytes. More heads climb the roofline.
 
@@ -73,7 +73,7 @@ for H in (1, 16, 32, 64, 128):
     print(f"{H:4} heads: {flops / 1e6:7.1f} MFLOP, {moved / 1e6:.2f} MB: {flops / moved:5.1f} FLOPs a byte")
 
 # %% [markdown]
-# That is a formula. The library's kernel has up to 64 heads in a program. Let the simulator count it, at the same S. It counted 64 heads; what about 128? Twice the heads, so by the formula nearly twice the FLOPs a byte.
+# That is a formula. The library's kernel has up to 64 heads in a program. Let the simulator count it, at the same S. With 128 heads that are two programs. By the formula twice the heads are nearly twice the FLOPs a byte.
 
 # %%
 from minimoe_course.mla_decoding import counted_decode
@@ -91,7 +91,7 @@ for H, session in ran.items():
 # Three things to see.
 # - **128 heads earn no more than 64.** They are two programs, and each reads the whole cache. On a GPU the second may find it in the L2 cache (chapter 14); the kernel promises nothing.
 # - **One head computes as much as 16.** A tensor core multiplies 16 rows at a time at least, so 15 rows of the tile are padding. The intensity looks fine and is waste.
-# - **Counted is below the formula.** The unfinished results travel through memory once more, in float32. The next beat says why.
+# - **From 16 heads on, counted is a little below the formula.** Even a single share writes its result in float32 for `combine`, which reads it and writes bfloat16 (next beat).
 
 # %%
 heads, ridge = [16, 32, 64, 128, 256], 989 / 3.35
@@ -101,11 +101,11 @@ show(
         {"least": (heads, by_formula), "counted": (heads[:4], [intensity[H] for H in heads[:4]]), "H100 ridge": ([16, 256], [ridge, ridge])},
         "128 heads stop short of the ridge", "heads", "FLOPs a byte", grey=["H100 ridge"],
     ),
-    alt="FLOPs a byte over heads. The least-traffic line rises from 30 at 16 heads over 117 at 64 and 228 at 128 to 432 at 256, and crosses the grey line at 295 between 128 and 256. The counted line is a little below it up to 64 heads and flat from there.",
+    alt="FLOPs a byte over heads. The line 'least' rises from 30 at 16 heads over 117 at 64 and 228 at 128 to 432 at 256, and crosses the grey line at 295 between 128 and 256. The line 'counted' follows it to 111 at 64 heads and stays there to 128, where it ends.",
 )
 
 # %% [markdown]
-# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a small margin. Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Near the ridge the two floors are of one size, and neither word says much.
+# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a quarter. Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Strictly, 256 is still below 258; they round. But take the two speeds that FlashMLA *reaches*: 660 / 3.0 = 220, and 228 is beyond. By the datasheet 128 heads are bandwidth-bound, by the speeds reached barely compute-bound: the claim is a matter of which roof.
 #
 # ### Exercise: from how many heads on?
 # ●●●○○ · 10 min · weigh it: heads are what a serving team divides among GPUs.
@@ -123,7 +123,7 @@ heads_needed = check("16.heads_needed", heads_needed)
 hints("16.heads_needed")
 
 # %% tags=["nbval-check-output"]
-for name, value in (("H100 datasheet, 989 / 3.35", 295), ("one H100 measured, 798 / 3.0", 266), ("FlashMLA's 865 / 3.35", 258)):
+for name, value in (("H100 datasheet, 989 / 3.35", 295), ("one H100 measured, 798 / 3.0", 266), ("FlashMLA's 865 / 3.35", 258), ("FlashMLA's speeds, 660 / 3.0", 220)):
     print(f"{name:29} ridge {value}: S = 512 {heads_needed(512, C, R, value)}, S = 4096 {heads_needed(4096, C, R, value)}, S = 131072 {heads_needed(131072, C, R, value)} heads")
 
 # %% [markdown]
@@ -151,7 +151,7 @@ print([round(x, 2) for x in (weights_X @ parts_XC / weights_X.sum()).tolist()])
 # ### Exercise: combine
 # ●●●○○ · 10 min · build it: every decoding kernel that splits ends in these lines.
 #
-# `parts_XHC` are the results of X shares for H heads, `log_sums_XH` their log-sum-exps. Return `out_HC` by the formula. $m$ is taken for each head by itself. A share without entries has $\ell = -\infty$ and counts for nothing; if all shares of a head are empty, the result is zeros.
+# `parts_XHC` are the results of X shares for H heads, `log_sums_XH` their log-sum-exps. Return `out_HC` by the formula. $m$ is the peak of each head by itself. A share without entries has $\ell = -\infty$ and counts for nothing; if all shares of a head are empty, the result is zeros.
 # By hand: parts `[1, 0]` and `[0, 1]` with log-sums ln 3 and ln 1 give `[0.75, 0.25]`.
 
 # %% tags=["exercise"]
@@ -177,7 +177,7 @@ for splits in (1, 2, 4, 8):
     print(f"16 heads, 1024 entries, shares: {splits}, {(ran_split.total.bytes + ran_combine.total.bytes) / 1e6:.2f} MB")
 
 # %% [markdown]
-# Nine. So one splits until the chip is full, and not further. `mla_decode.plan` does this: enough shares for 132 programs, one share if there are sequences enough.
+# Nine. (A share reads the queries again, too: 0.08 MB in these rows instead of 0.07.) `mla_decode.plan` takes 64 shares for that sequence, and the detour is then seven times the cache. It pays all the same: two programs draw on the memory with 2 of 132 multiprocessors, 128 programs with nearly all. Once the chip is full, more shares only add bytes. So it aims at 132 programs, with at most 64 shares, and takes one share if there are sequences enough.
 
 # %% [markdown] tags=["beat"]
 # ## A cache in pages
@@ -215,12 +215,12 @@ print("length forgotten, block of 8:", read(table, 8, 8))
 print("length forgotten, block of 16:", read(table, 16, 16))
 
 # %% [markdown]
-# The first reads somebody else's entries, the second reads two that were left over (78 and 79). Both are elements of the cache, and no tool complains: **wrong values**, which only a comparison finds. For that the library's tests fill every unused entry with NaN. The third leaves its pages, uses 2^20 as a page number, and is stopped: a **wrong access**. On a GPU it reads 4 million entries further on, if that memory is mapped.
+# The first reads somebody else's entries, the second reads two that were left over (78 and 79). All of these exist in the cache, and no tool complains: **wrong values**, which only a comparison finds. For that the library's tests fill every unused entry with NaN. The third leaves its pages, uses 2^20 as a page number, and is stopped: a **wrong access**. On a GPU it reads 4 million entries further on, if that memory is mapped; if not, the launch dies with an illegal memory access.
 #
 # ### Exercise: the length is forgotten
 # ●●○○○ · 8 min · break it: know which mistake is silent before it is yours.
 #
-# A sequence of `length` entries has exactly the pages that it needs; the slots behind them hold 2^20. A kernel reads whole blocks of BLOCK entries until the length is covered, and has no mask. Return two numbers: how many entries beyond the length it reads *in silence*, before any wild one, and the number of the first wild entry ($-1$ if there is none).
+# A sequence of `length` entries has exactly the pages that it needs; the slots behind them hold 2^20. A kernel reads whole blocks of BLOCK entries until the length is covered, and has no mask. An entry is *wild* if its slot of the table holds 2^20. Return two numbers: how many entries beyond the length are read *in silence*, before the first wild one, and the index s of that entry, from 0 ($-1$ if there is none).
 # By hand: length 6, pages of 4, blocks of 8 give (2, -1), as above. With blocks of 16: (2, 8).
 
 # %% tags=["exercise"]
@@ -233,7 +233,7 @@ forgotten = check("16.forgotten", forgotten)
 hints("16.forgotten")
 
 # %% [markdown]
-# PAGE and BLOCK are both 64 in many engines. Then a block never leaves its page, and this slip is *always* silent:
+# With PAGE and BLOCK both 64 a block never leaves its page, and this slip is *always* silent:
 
 # %% tags=["nbval-check-output"]
 print("lengths of 1 to 100 with a wild read:", sum(forgotten(n, 64, 64)[1] >= 0 for n in range(1, 101)))
@@ -241,16 +241,16 @@ print("lengths of 1 to 100 with a wild read:", sum(forgotten(n, 64, 64)[1] >= 0 
 # %% [markdown] tags=["beat"]
 # ## What the compiler made of it
 #
-# A GPU's time cannot be measured here. But Triton compiles without a GPU, and the machine code can be read. Four numbers are worth knowing:
+# A GPU's time cannot be measured here. But Triton compiles without a GPU, and the machine code can be read. What you see is the stored report of Triton 3.7.1 (`kernels/resources.json`). A program is carried out by **threads**, 256 here, each with its own share of the tile's numbers; 32 of them form a **warp**. Four entries are worth knowing:
 #
-# | | | limit |
+# | what | meaning | limit |
 # |---|---|---|
 # | **registers** | where a thread keeps the numbers it works on | 255 a thread; 65,536 a multiprocessor |
-# | **spills** | instructions that park a register's content in slow memory, and fetch it | better 0 |
+# | **spills** | instructions that park a register's content in slow memory (the *stack*, counted in bytes), and fetch it | better 0 |
 # | **shared memory** | where a program's tiles wait | 166,912 bytes (A100), 232,448 (H100, B200) |
-# | **tensor core** | which instruction multiplies | |
+# | **tensor core** | which instruction multiplies | HMMA, HGMMA (H100), UTCHMMA (B200) |
 #
-# The running output of a program is a float32 tile of heads x 512. With 64 heads and 8 **warps** (groups of 32 threads), how many registers of each thread hold nothing but that?
+# The running output of a program is a float32 tile of heads x 512. With 64 heads and 8 warps, how many registers of each thread hold nothing but that?
 
 # %%
 guess("16.registers", "Registers a thread for an output of 64 x 512, with 256 threads:", 64 * 512 // 256, unit="registers")
@@ -264,11 +264,11 @@ for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
         print(f"{gpu} {block}: output {int(block[8:]) * 512 // (32 * r['warps']):3} of {r['registers']} registers, {r['spills']:2} spills, {r['shared_bytes']:7,} bytes shared, {r['tensor_core'][0]}")
 
 # %% [markdown]
-# Read it column by column. **Registers:** half of what a thread may have is output, so 64 heads are the most that fit. For 128, the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. This is why V3's 128 heads are two programs and the cache is read twice.
+# Read it column by column. **Registers:** half of what a thread may have is output, so 64 heads are the most that fit. For 128, the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. This is why V3's 128 heads are two programs and the cache is read twice. (The B200's UTCHMMA keeps its result in a memory of its own, tensor memory; there registers are not what forbids 128 heads.)
 #
 # **Tensor core:** on the H100, 64 heads compile to HGMMA, 16 heads to HMMA. HGMMA is the instruction that came with this GPU: four warps multiply 64 rows together, straight from shared memory. HMMA is the older one, for a single warp, and it does not reach the H100's peak. Several well-known Triton kernels for MLA decoding take 16 heads a program, vLLM's and SGLang's among them (their source, as read for this course). At 16 heads, where memory is the limit, this costs little. At 128 it reads the cache 8 times and multiplies with the slow instruction.
 #
-# **Spills:** the A100 has 13. Where do they come from, and how do they go away? Besides output and queries, a program holds the entries of one step: 32 of them here. STEPS holds what the compiler says to 64, 32 and 16.
+# **Spills:** the A100 has 13. Where do they come from, and how do they go away? Besides output and queries, the entries of one step need room, in shared memory and on their way to the tensor core in registers: 32 of them here. STEPS holds what the compiler says to 64, 32 and 16.
 
 # %% tags=["nbval-check-output"]
 for step, by_arch in STEPS.items():
@@ -276,14 +276,14 @@ for step, by_arch in STEPS.items():
     print(f"{step} entries   " + "   ".join(cells))
 
 # %% [markdown]
-# Steps of 64 spill on the A100 and on the B200, and ask the B200 for 352,816 bytes of shared memory. It has 232,448: the code compiles and can never be launched. Steps of 32 cure both, all but 13 instructions on the A100; steps of 16 cure these too, and take twice as many steps. The H100 spills at none of the three with this compiler. With another it did: when the course was planned, a first draft of this kernel with steps of 64 had 0 bytes of spilled stack under Triton 3.6.0 and 200 under 3.9.0. So the numbers belong to a compiler, and the repository keeps them for one version and fails when they grow.
+# Steps of 64 spill on the A100 and on the B200, and ask the B200 for 352,816 bytes of shared memory. It has 232,448: the code compiles and can never be launched. Steps of 32 cure the B200 and leave the A100 13; steps of 16 cure that too, and take twice as many steps. The H100 spills at none of the three with this compiler. With another it did: when the course was planned, a first draft of this kernel with steps of 64 had 0 bytes of spilled stack under Triton 3.6.0 and 200 under 3.9.0. So the numbers belong to a compiler, and the repository keeps them for one version and fails when they grow.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one is a bound or a count. *Your* counts from this chapter stand among them. Below the picture is the compiler's report of the kernel that is shown.
+# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one is a bound or a count. *Your* counts from this chapter stand among them. In Jupyter the compiler's report of the kernel that is shown stands below the picture.
 #
-# **Try first:** change *Shape* from 128 heads to 16, and watch the two floors at the right. Then choose `mla_prefill`: same layer, same numbers, another world. Why?
+# **Try first:** change *Shape* from 128 heads to 16, and watch the two floors at the right. Then choose `mla_prefill`: the same layer, in chapter 02's expanded form, is in another world. Why?
 
 # %% tags=["play"]
 from minimoe_widgets import KernelTimings
@@ -292,7 +292,7 @@ timings = KernelTimings("mla_decode", "128 heads", counted={"ours, 16 heads": in
 show(timings)
 
 # %% [markdown]
-# Prefill has thousands of queries for each cached entry, decoding one for each head. And no time is shown, since none has been measured: the floors come from a datasheet.
+# In prefill each key and value of a head meets thousands of queries; in decoding an entry meets one for each head. And no time is shown, since none has been measured: the floors come from a datasheet.
 
 # %% [markdown]
 # ## Tiny and real
@@ -334,12 +334,12 @@ for name, sizes in rows.items():
 # %% [markdown]
 # **Dividing heads among GPUs saves little.** 16 heads take 182 us at least, 128 heads 191: one eighth of the heads for 95% of the time, since every GPU reads the whole cache. The V3 report divides the heads of decoding by 4 (section 3.4.2, TP4); the service that was built, FlashMLA's authors write, does not divide them at all.
 #
-# **Guessed tokens are what makes it compute-bound.** With MTP (chapter 07) two tokens are checked in a step: 256 rows of queries on each entry. Memory costs 12 us more for the queries, arithmetic doubles and takes over.
+# **Guessed tokens are what makes it compute-bound.** With MTP (chapter 05) two tokens are checked in a step: 256 rows of queries on each entry. Memory costs 11 us more for queries and results, arithmetic doubles and takes over.
 #
-# **Where our kernel loses.** Two programs of 64 heads each ask for the cache. If the L2 cache does not help, the floor rises from 191 to 371 us. FlashMLA, too, has 64 heads on a multiprocessor. It overlaps the products of one tile with the softmax and the loads of its neighbour, on two groups of warps; ours leaves that to the compiler. Its 660 TFLOP/s are
+# **Where our kernel loses.** Two programs of 64 heads each ask for the cache. If the L2 cache does not help, the floor rises from 191 to 371 us. FlashMLA, too, has 64 heads on a multiprocessor. It overlaps the products of one tile with the softmax and the loads of its neighbour, on two groups of warps; ours leaves that to the compiler.
 
 # %% tags=["nbval-check-output"]
-print(f"{660 / 989:.0%} of the datasheet's 989 TFLOP/s, {660 / 865:.0%} of 865; its 3000 GB/s are {3000 / 3350:.0%} of 3350")
+print(f"FlashMLA's 660 TFLOP/s are {660 / 989:.0%} of the datasheet's 989 TFLOP/s, {660 / 865:.0%} of 865; its 3000 GB/s are {3000 / 3350:.0%} of 3350")
 
 # %% [markdown]
 # **Our kernel on a GPU: not measured yet.** It has run in the simulator and been compiled; nothing on this page is a time of ours.
@@ -353,7 +353,7 @@ receipt([
     ("registers, spills, shared memory", "Triton 3.7.1", "source: kernels/resources.json; steps: python -m minimoe_course.mla_decoding"),
     ("limits of shared memory, registers a thread", "166,912 and 232,448 bytes; 255", "source: NVIDIA CUDA C++ programming guide; minimoe_kernels.resources"),
     ("0 and 200 bytes of spilled stack", "Triton 3.6.0, 3.9.0", "source: a draft of the kernel compiled when the course was planned; no record in this repository"),
-    ("TP4 and DP80 in decoding", "section 3.4.2", "source: arXiv 2412.19437"),
+    ("TP4 in decoding", "section 3.4.2", "source: arXiv 2412.19437"),
     ("counted bytes of a step equal their formula", "exactly", "asserted by tests/course/test_chapter_16.py"),
 ])
 
@@ -394,4 +394,4 @@ receipt([
 # MLA: DeepSeek-V2, arXiv 2405.04434; DeepSeek-V3, arXiv 2412.19437. FlashMLA: github.com/deepseek-ai/FlashMLA, README and docs. Split-KV: Dao et al., Flash-Decoding (2023). The running softmax: Milakov and Gimelshein, arXiv 1805.02867. Pages: Kwon et al., arXiv 2309.06180. Roofline: Williams, Waterman and Patterson, CACM 52(4), 65 (2009).
 #
 # ## Next
-# Chapter 17 halves the bytes of everything: FP8.
+# Chapter 17 halves the bytes of weights and activations: FP8.

@@ -178,7 +178,7 @@ def wrong_rows(load_E):
 
 
 def _rows_inputs(g: torch.Generator):
-    for loads in ((3, 0, 2, 3), (4, 8, 4, 0), (1, 1, 1, 1), (5, 6, 0, 1), (2, 0, 0, 7, 3), (13, 1, 9, 0, 4, 6)):
+    for loads in ((3, 2, 1), (3, 0, 2, 3), (4, 8, 4, 0), (1, 1, 1, 1), (5, 6, 0, 1), (2, 0, 0, 7, 3), (13, 1, 9, 0, 4, 6)):
         yield {"load_E": torch.tensor(loads)}
 
 
@@ -202,6 +202,7 @@ WRONG_ROWS = Exercise(
         Wrong("borders", _tilewise(lambda t: int((t[1:] != t[:-1]).sum())), "you count the borders inside tiles; behind a border all rows of the tile are wrong, not one."),
         Wrong("the majority", _tilewise(lambda t: len(t) - int(t.bincount().max())), "you give a tile to the expert with most of its rows; it belongs to the expert of its first."),
         Wrong("the last expert only", _tilewise(lambda t: int((t == t[-1]).sum()) * int(t[0] != t[-1])), "where a tile touches three experts you count one of the two wrong ones."),
+        Wrong("full tiles only", _tilewise(lambda t: int((t != t[0]).sum()) if len(t) == TILE else 0), "the last tile may have fewer than 4 rows; its wrong rows count, too."),
         Wrong("the right ones", _tilewise(lambda t: int((t == t[0]).sum())), "you count the rows that are right."),
         Wrong("the rest of each", lambda load_E: int((load_E % TILE).sum()), "you add up what is left over of each expert. Cut every 4 rows, a tile can be straddled by an expert whose load is a multiple of 4, and saved by one whose load is none."),
     ),

@@ -26,6 +26,7 @@ def combine(parts_XHC, log_sums_XH):
 def _combine_inputs(g: torch.Generator):
     yield {"parts_XHC": torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), "log_sums_XH": torch.tensor([[3.0], [1.0]]).log()}
     yield {"parts_XHC": torch.randn(2, 1, 2, generator=g), "log_sums_XH": torch.tensor([[200.0], [201.0]])}
+    yield {"parts_XHC": torch.randn(2, 2, 4, generator=g), "log_sums_XH": torch.tensor([[0.0, 200.0], [1.0, 201.0]])}
     yield {"parts_XHC": torch.randn(2, 3, 4, generator=g), "log_sums_XH": torch.randn(2, 3, generator=g)}
     empty = torch.tensor([[0.5, LOW], [LOW, LOW], [1.0, LOW]])
     parts_XHC = torch.randn(3, 2, 4, generator=g)
@@ -54,6 +55,12 @@ def _shared_peak(parts_XHC, log_sums_XH):
     return (weights_XH[:, :, None] * parts_XHC).sum(0)
 
 
+def _one_peak(parts_XHC, log_sums_XH):
+    weights_XH = (log_sums_XH - log_sums_XH.max()).exp()
+    total_H = weights_XH.sum(0)
+    return (weights_XH[:, :, None] * parts_XHC).sum(0) / torch.where(total_H > 0, total_H, 1.0)[:, None]
+
+
 COMBINE = Exercise(
     key="16.combine",
     reference=combine,
@@ -69,6 +76,7 @@ COMBINE = Exercise(
         Wrong("softmax, empty head", lambda parts, logs: (logs.softmax(0)[:, :, None] * parts).sum(0), "a head whose shares are all empty becomes NaN: exp(-inf - (-inf)). It must give zeros."),
         Wrong("softmax over heads", _weighted(lambda logs: logs.softmax(1)), "your weights sum to 1 over the heads of a share; they must over the shares of a head."),
         Wrong("peak, not divided", _shared_peak, "you subtract the peak and forget to divide by the sum of the weights."),
+        Wrong("one peak for all heads", _one_peak, "you subtract one peak from all heads: a head whose log-sums are 200 lower underflows to zeros. Take the peak of each head."),
         Wrong("empty counts", _weighted(lambda logs: logs.nan_to_num(neginf=0.0).softmax(0)), "an empty share counts as if its log-sum were 0. It is -inf, and its weight 0."),
         Wrong("best only", lambda parts, logs: parts.gather(0, logs.argmax(0)[None, :, None].expand(1, *parts.shape[1:]))[0], "you keep the heaviest share and drop the others."),
         Wrong("base 2", _weighted(lambda logs: (logs * 0.6931471805599453).softmax(0)), "your weights grow by powers of 2; log-sums are natural logarithms."),

@@ -56,16 +56,13 @@ PAPER = {
 }
 
 
-def results(stage: str, file: str = "results") -> list[dict]:
-    """The stored seeds of one stage; `file` "pilot": of the run before the recipe was frozen.
-
-    Raises ValueError naming the stages that there are.
-    """
-    entries = _read(file)
+def results(stage: str) -> list[dict]:
+    """The stored seeds of one stage. Raises ValueError naming the stages that there are."""
+    entries = _read("results")
     mine = sorted((entry for entry in entries if entry["stage"] == stage), key=lambda entry: entry["seed"])
     if not mine:
         known = ", ".join(dict.fromkeys(entry["stage"] for entry in entries))
-        raise ValueError(f"no stage {stage!r} in data/r1/{file}.jsonl; there are {known}")
+        raise ValueError(f"no stage {stage!r} in data/r1/results.jsonl; there are {known}")
     return mine
 
 
@@ -83,10 +80,10 @@ def seeds(stage: str = "r1") -> list[int]:
     return [entry["seed"] for entry in results(stage)]
 
 
-def scores(stage: str, name: str, file: str = "results") -> list[float]:
+def scores(stage: str, name: str) -> list[float]:
     """A number of a stage, seed by seed; "skills.zh" looks inside."""
     found = []
-    for entry in results(stage, file):
+    for entry in results(stage):
         value = entry["scores"]
         for part in name.split("."):
             value = value[part]
@@ -116,11 +113,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def table(columns: Mapping[str, str], stages: Sequence[str], title: str = "", file: str = "results") -> Table:
+def table(columns: Mapping[str, str], stages: Sequence[str], title: str = "") -> Table:
     """A row a stage, a column for each {heading: score}: the mean, and lowest to highest."""
     rows = []
     for stage in stages:
-        cells = [spread(scores(stage, name, file), 1 if name == "mean_tokens" else 2) for name in columns.values()]
+        cells = [spread(scores(stage, name), 1 if name == "mean_tokens" else 2) for name in columns.values()]
         rows.append([NAMES[stage], *cells])
     return Table(("", *columns), rows, title or f"{_counted(seeds(stages[-1]))}: mean (lowest to highest)")
 
@@ -161,14 +158,14 @@ def _steps(values: Sequence[float]) -> list[str]:
     return [f"{after - before:+.1f}" for before, after in zip(values, values[1:], strict=False)]
 
 
-def over_steps(parts: Mapping[str, str], column: str, title: str, y: str, file: str = "results") -> Figure:
+def over_steps(parts: Mapping[str, str], column: str, title: str, y: str) -> Figure:
     """A curve of the reinforced parts {label: "dev2", "r1/preference", ...}: median over the seeds, lowest to highest.
 
     `column`: "reward", "evaluation.language_zh", ...
     """
     series = {}
     for label, part in parts.items():
-        curves = [entry["curves"][part][column] for entry in results(part.split("/")[0], file)]
+        curves = [entry["curves"][part][column] for entry in results(part.split("/")[0])]
         series[label] = [(curve["step"], curve["value"]) for curve in curves]
     figure = band_figure(series, title, "step", y, bounds=(0, 1.05))
     figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))

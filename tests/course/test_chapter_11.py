@@ -12,8 +12,8 @@ SEEDS = [22, 23, 24]
 FAILED = 21
 
 
-def each(stage, name, file="results"):
-    return stages.scores(stage, name, file)
+def each(stage, name):
+    return stages.scores(stage, name)
 
 
 def test_every_seed_that_was_begun_is_there_or_among_the_failed():

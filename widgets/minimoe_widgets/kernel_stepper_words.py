@@ -100,7 +100,7 @@ class Picture:
             f"{self.title()}. Matrices A {sizes.M} x {sizes.D}, B {sizes.D} x {sizes.F} above and C below right, in "
             f"tiles of {sizes.BLOCK_M} x {sizes.BLOCK_F}; programs in order: {order}. The program that ran last reads "
             f"a band of A and a band of B and writes one tile of C. In the end elements of A are loaded up to "
-            f"{most['A']} times, of B up to {most['B']} times. Below, bytes loaded by program: "
+            f"{most['A']} times, of B up to {most['B']} times. Bytes loaded, program by program: "
             f"{self.loaded[-1] if self.loaded else 0:,} counted, {self.shared[-1] if self.shared else 0:,} if "
             f"{self.together} at a time shared, {ITEM * sizes.D * (sizes.M + sizes.F):,} if A and B were read once."
         )
