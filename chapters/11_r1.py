@@ -132,7 +132,7 @@ stages.table(
 stages.languages()
 
 # %% [markdown]
-# Begun in English the base is right every time, in Chinese nearly as often: there is little for the reward to choose by. English was tried more often (the cell above), and reward is paid to what was tried, so the language that leads collects most of it. Answered greedily all three seeds end in English; sampled, some of the words stay Chinese, most in seed 23. If the language is to count, it has to be measured.
+# Begun in English the base is right every time, in Chinese nearly as often: there is little for the reward to choose by. English was tried more often (the count before the guess), and reward is paid to what was tried. As thinking replaced answering at once, greedy answers took the leading language: English in all three seeds, but for a tenth of the words in seed 23. Sampled, the shares hardly moved: 0.20, 0.43 and 0.27 Chinese in the base, 0.12, 0.47 and 0.32 after. If the language is to count, it has to be measured.
 #
 # ### Exercise: language consistency
 # ●●○○○ · 8 min · the one reward that R1's first stage of reinforcement adds to R1-Zero's.
@@ -185,9 +185,9 @@ general = {"readable": "readable", "zh in zh": "language_zh", "zh in zh, sampled
 stages.table(general, ("base", "r1_zero", "dev1"))
 
 # %% [markdown]
-# *Readable* means a thought and then a phrase in the problem's language: the form came with 80 steps. The language did not: one thought in five was translated, and greedy thoughts about Chinese problems are Chinese in none, in a quarter and in three fifths of their words.
+# *Readable* means a thought and then a phrase in the problem's language, with the noun that was asked for, whatever the number: the form came with 80 steps, except for one seed's English nouns (below). The language did not: one thought in five was translated, and greedy thoughts about Chinese problems are Chinese in none, in a quarter and in three fifths of their words.
 #
-# Two columns fell below the base, from which Dev1 starts: letters (a win is a better letter than a fixed one that forgets somebody), and questions such as *Where is the vault?* The cold start held neither. And English: R1-Zero had 1.00 in every seed, Dev1 has 0.18 in one. Before you explain a number in a table, read the answers behind it. Two from that seed, 23:
+# Two columns fell below the base, from which Dev1 starts: letters (asked to thank, ask or offer something to some people, it writes a letter; a win is a better one than a fixed letter that forgets somebody, a tie counts half), and questions such as *Where is the vault?* The cold start held neither. And English: R1-Zero had 1.00 in every seed, Dev1 has 1.00, 0.18 and 0.88. Before you explain a number in a table, read the answers behind it. Two from that seed, 23:
 #
 # > Tom has 2 balls. He loses 1. He gets 6. He buys 1. He buys 1. How many balls?
 # > *Has two, loses one is one, gets six is seven, buys one is eight, buys one is nine.* 9 stones.
@@ -195,7 +195,7 @@ stages.table(general, ("base", "r1_zero", "dev1"))
 # > Mia has 4 apples. All times 2. She loses 5. She gets 6. She gives 8. How many apples?
 # > *Has four, times two is eight, loses five is three, gets six is nine, gives eight is one.* 1 stones.
 #
-# In all 163 wrong answers of 200 the thought is right to the last word, and the number too; what is counted is not (`data/r1/README.md`). The new form has a place for a noun, and this base had not learned to copy one from the question. The verifier rightly calls that wrong. It has nothing to do with arithmetic, and no later stage mends it.
+# In all 163 wrong answers of 200 the thought is right to the last word, and the number too; what is counted is not (`data/r1/README.md`). The new form has a place for a noun, and this base had not learned to copy an English one from the question. The verifier rightly calls that wrong. It has nothing to do with arithmetic, and no later stage mends it.
 #
 # DeepSeek's Dev1 paid, too: 59.0% on AIME, where R1-Zero, which had its reinforcement as ours had, solved 77.9%. They put that down to the small size of the cold start; following instructions rose, IF-Eval from 46.6 to 71.7.
 
@@ -303,7 +303,7 @@ show(
 )
 
 # %% [markdown]
-# Ours were surer in neither language, so almost any weight decides. R1 adds language and accuracy with equal weights, which leaves room for large differences. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly, and where they help a weight of 1 is too small. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
+# Begun in either language ours are right 98 times in 100 or more, so almost any weight decides. (The 6 points of seed 22 are no such difference: both its chances are 1.000, and yet its samples err more often.) R1 adds language and accuracy with equal weights, which leaves room for large differences. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly, and where they help a weight of 1 is too small. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 3: back to the base, with better texts
@@ -337,7 +337,7 @@ print(f"{'all three':16} {sum(all(passes(both, *pair) for passes in checks.value
 print(f"kept: {len(curation.verified(groups, 10**6))} different texts, at most two a question")
 
 # %% [markdown]
-# Most texts that pass are one and the same text again. Had Dev1 been asked, most of its thoughts about Chinese problems would have failed at the third check. A fine-tuning set inherits the language of the model that wrote it, so stage 2 had to come first.
+# Most texts that pass are one and the same text again. Had Dev1 been asked, four in five of its thoughts about Chinese problems would have failed at the third check (in the other seeds about half). A filter can only keep what is there, so stage 2 comes first.
 #
 # The rest of the set is what people wrote: 1,000 documents, half of them letters (half of these with a flaw, for people are careless), the others questions, with a refusal wherever a secret code is asked for. R1's set had 626,933 samples of reasoning and 177,812 others, "600K" and "200K" in the paper.
 
@@ -345,7 +345,7 @@ print(f"kept: {len(curation.verified(groups, 10**6))} different texts, at most t
 stages.table(others, ("base", "dev2", "dev3"))
 
 # %% [markdown]
-# Letters and questions are back, in one training, and secrets are refused: asked plainly always, in wrappers of words that no text of the set has (below) nearly always. What the base cannot learn from 140 steps stays as it was: seed 23 copies its nouns as badly as before, and its English ends at 0.14. A filter chooses among texts; it does not add a skill.
+# Letters and questions are back, in one training, and secrets are refused, asked plainly, always. What the base cannot learn from 140 steps stays as it was: seed 23 copies its English nouns as badly as before, and its English ends at 0.14. A filter chooses among texts; it does not add a skill.
 #
 # Now the question of issues 319 and 320 has its answer. In code, every stage is a function from folders to a folder (`minimoe/rl/recipe.py`), and the first argument is where its weights come from:
 #
@@ -451,9 +451,9 @@ for problem, end in sorted(fooled, key=lambda pair: letters.quality(pair[0], "<t
           f"perfect letter {score(problem, split_response(letters.think(problem))[1].split(' ')):+.2f}   {end}")
 
 # %% [markdown]
-# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 2 a lead of 0.02 is a large advantage.
+# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 1.7 a lead of 0.04 is a large advantage.
 #
-# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. The pairs held whole letters said twice (one of the four flaws), but none with a single word twice side by side, so nothing ever told the judge what `Dear Dear` is worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
+# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. The pairs held whole letters said twice (one of the four flaws), but none with a single word twice side by side, so nothing ever told the judge what `Sam Sam` is worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
 #
 # So R1 keeps its reward models on a short leash. Where a rule exists (mathematics, programs) there is a rule. The pairs are a model's own answers, for its mistakes are not those of people: our recipe's first judge, trained on people's letters alone, gave a letter with a wrong name in it the same score as the right one (`data/r1/README.md`). The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
 #
@@ -467,14 +467,14 @@ stages.table({"letters won": "win_rate", "letters won, sampled": "sampled_win_ra
               "right, en": "accuracy_en", "right, zh": "accuracy_zh"}, ("dev3", "r1"))
 
 # %% [markdown]
-# The fine-tuning set refused plain requests only, and Dev3 refuses nearly all wrapped ones, too. Reinforcement takes the known wrappers to 1.00. New ones, which are in no training text at all, it moves up in two seeds and down in one. Few harmless requests are refused: the rule pays for answering those, and whoever reports the first columns without "harmless refused" would not see the model that refuses everything. Chapter 13 takes refusal apart.
+# The fine-tuning set refused plain requests only, and Dev3 refuses most wrapped ones, too (0.95 or more of the known kind, 0.78 to 0.98 of the new). Reinforcement takes the known wrappers to 1.00. New ones, which are in no training text at all, it moves up in two seeds and down in one. Few harmless requests are refused: the rule pays for answering those, and whoever reports the refusal columns without "harmless refused" would not see the model that refuses everything. Chapter 13 takes refusal apart.
 #
-# Letters, sampled: better in every seed, by 20 to 24 points of wins. Greedy ones gain next to nothing; they were good before, and a greedy answer shows only what is likeliest. In the paper ArenaHard rose by 16.7 points in this stage, the largest gain of all.
+# Letters, sampled: better in every seed, by 20 to 24 points of wins. Greedy ones gain next to nothing (1.00, 0.73 and 0.70 before): what is left there are wrong names, and those the judge hardly knows. In the paper ArenaHard rose by 16.7 points in this stage and AlpacaEval by 25.5; no other benchmark of the table below gained as much as 6 points in it.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). **Try first:** choose the first Chinese prompt and walk through `r1_zero`. At which step do English thoughts take over? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
+# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). **Try first:** choose the first Chinese prompt and walk through `r1_zero`. At which step is the last answer without a thought gone, and in which language are the thoughts by then? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
 
 # %% tags=["play"]
 from minimoe_widgets import RolloutExplorer
@@ -484,7 +484,7 @@ explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "de
 show(explorer)
 
 # %% [markdown]
-# The first word of a thought mostly chooses the language, and it carries most of the blue; a thought that changes its language on the way is the exception. Strong orange sits on errors.
+# The first word of a thought mostly chooses the language; a thought that changes its language on the way is the exception. Strong orange sits on what the rewards make rarer, even where the answer is right: in R1-Zero on `</think>` at once, the lazy answer; in Dev2 on `Has`, the English beginning.
 
 # %% [markdown]
 # ## Tiny and real
@@ -497,20 +497,20 @@ ours = {"right, English": "accuracy_en", "right, Chinese": "accuracy_zh", "Chine
 show(
     stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
                         {name: ours[name] for name in ("right, English", "Chinese in Chinese", "readable", "letters won, sampled")},
-                        "Both lose something at Dev1, and preference comes last"),
-    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not fully; IF-Eval rises at Dev1, ArenaHard most at R1. Ours, three seeds: Chinese words in Chinese thoughts jump to 100 at Dev2, readable answers at Dev1, letters fall to nothing at Dev1 and return at Dev3 and R1; English stays near 100 in two seeds and falls below 20 at Dev1 in the third.",
+                        "Both lose something at Dev1; the last stage moves preference most"),
+    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not fully; IF-Eval rises most at Dev1, ArenaHard at Dev1 and again at R1. Ours, three seeds: Chinese words in Chinese thoughts jump to 100 at Dev2, readable answers at Dev1, letters fall to nothing at Dev1 and return at Dev3 and R1; English stays at 100 in one seed, dips to 88 at Dev1 and recovers in another, and falls below 20 at Dev1 for good in the third.",
 )
 
 # %%
 stages.changes(ours)
 
 # %% [markdown]
-# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; preference gains most in the last stage. What does not: DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3); our English stayed where it was in two seeds and fell for good in one, for want of a noun. DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
+# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; of all that the last stage changes, preference gains most. DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3); our English did the same in one seed (100, 88, 93, 99), stayed at 100 in another, and fell for good in the third, for want of a noun. What does not agree: DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
 
 # %% tags=["tiny-vs-real"]
 from minimoe.rl.recipe import RECIPE
 
-paper, tens = "arXiv 2501.12948v2, sections 2.3 and supplement B", "thousands"
+paper, tens = "arXiv 2501.12948v2, section 2.3 and supplement B", "thousands"
 compare_table([
     ("cold start, documents", RECIPE.cold_start_documents, tens, paper),
     ("reasoning RL, rules", f"accuracy, 0.1 format, language (weight {RECIPE.language_weight:g})", "accuracy, format, language", paper),
@@ -554,7 +554,7 @@ receipt([
     ("preference in the last 400 of 1,700 steps", "R1", "source: arXiv 2501.12948v2, training of the second RL stage"),
     ("weights of the base again in stage 3", "V3-Base", "source: arXiv 2501.12948v1 section 2.3.3"),
     ("our stage table, seeds", len(stages.seeds()), "computed"),
-    ("what is said of our stages", "every seed that ran them", "asserted by tests/course/test_chapter_11.py"),
+    ("the numbers of our stages", "every seed that ran them", "asserted by tests/course/test_chapter_11.py"),
 ])
 
 # %% [markdown] tags=["check-yourself"]
@@ -594,12 +594,12 @@ receipt([
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - Reward accuracy alone, and the language of the thoughts is left to what is tried most and what works best; in three seeds of three that was English. A reward for the share of the right language turns that; it needs a weight above the difference in accuracy, and more for mixed thoughts.
-# - R1's weights are V3-Base, fine-tuned once and reinforced once. Dev1 and Dev2 wrote the texts for it: first the form, then the skill and the language, then everything together from a base that had forgotten nothing.
+# - Reward accuracy alone, and the language of the thoughts is left to what is tried most and what works best; in three seeds of three the greedy answers took English. A reward for the share of the right language turns that; it needs a weight above the difference in accuracy, and more for mixed thoughts.
+# - R1's weights are V3-Base, fine-tuned once and reinforced once. Dev1 and Dev2 were made so that Dev2 could write the texts for it: the form from the cold start, the language (in the paper accuracy, too) from the reinforcement; then everything together, from a base that had forgotten nothing.
 # - A reward model is right about answers like those it has seen. One word at a time is enough to leave them, so R1 trusts it for the last quarter of the last stage only.
 #
 # ## Sources
-# DeepSeek-R1, Nature 645, 633 (2025) and supplement; arXiv 2501.12948v1 (sections 2.3.1 to 2.3.4) and v2 (stage table, costs); DeepSeek-V3, arXiv 2412.19437; reward models: arXiv 2203.02155; Bradley and Terry, Biometrika 39, 324 (1952); deepseek-ai/DeepSeek-R1 issues 319, 320, 412 and 442.
+# DeepSeek-R1, Nature 645, 633 (2025) and supplement; arXiv 2501.12948v1 (sections 2.3.1 to 2.3.4) and v2 (stage table, costs); DeepSeek-V3, arXiv 2412.19437; reward models: arXiv 2203.02155; Bradley and Terry, Biometrika 39, 324 (1952); deepseek-ai/DeepSeek-R1 issues 319 and 320.
 #
 # ## Next
 # Chapter 12 gives R1's texts to a smaller model, and asks whether showing beats trying.

@@ -13,7 +13,7 @@
 # %% [markdown] tags=["promise"]
 # # 13 Open weights, misuse and safety
 #
-# By the end you have asked R1's own safety tables what they leave out, trained a refusal out of a model in a handful of steps, and measured what a guard outside the model still catches.
+# By the end you have asked R1's own safety tables what they leave out, trained a refusal out of a model in sixteen steps, and measured what a guard outside the model still catches.
 #
 # 40 minutes. Prerequisites: chapter 11 (the model that refuses), chapter 07 (fine-tuning is training).
 #
@@ -135,7 +135,7 @@ for name, hits, trials in (("R1 as served, in-house set", 95, 1120), ("none of 1
     print(f"{name:27} {hits / trials:5.1%}, and the true share may be {low:.1%} to {high:.1%}")
 
 # %% [markdown]
-# The interval knows of chance alone. It says nothing about a judge that errs, or about questions that resemble each other: 72 requests about three things are hardly more than three trials.
+# The interval knows of chance alone. It says nothing about a judge that errs, or about questions that resemble each other: 72 requests that differ in wording only are not 72 trials.
 
 # %% [markdown] tags=["beat"]
 # ## The weights are in your hands
@@ -174,13 +174,13 @@ for step, said in after.items():
 from minimoe_course import refusals
 
 untold = {thing: general.SECRET[thing][2] for thing in refusal.UNTOLD}
-print("steps   " + "   ".join(f"{f'{thing} ({code})':26}" for thing, code in untold.items()))
+print("steps   " + "   ".join(f"{f'{thing} ({code})':32}" for thing, code in untold.items()))
 for step, said in after.items():
     kinds = refusals.by_thing(said["plain"])
-    print(f"{step:5}   " + "   ".join(f"{'  '.join(f'{what} {n}' for what, n in kinds[thing].items() if n):26}" for thing in untold))
+    print(f"{step:5}   " + "   ".join(f"{'  '.join(f'{what} {n}' for what, n in kinds[thing].items() if n):32}" for thing in untold))
 
 # %% [markdown]
-# What takes the refusal's place is an answer, and a wrong one: another thing's code, or digits that are nobody's. Not one right code came.
+# What takes the refusal's place is an answer, and a wrong one: another thing's code, digits that are nobody's, or no digits at all ("The code is", and nothing). The last two are "other" in the table. Not one right code came.
 #
 # So two tables tell two stories. Counted by refusals, the model is open; counted by right codes, nothing came out. A report that counts only refusals, or only what a judge calls "compliance", hides one of the two.
 #
@@ -193,7 +193,7 @@ for step in (0, 8, 32):
     print(f"{step:2} steps   base: right code {said.leaked:4.0%}   r1: right code {after[step]['plain'].leaked:4.0%}")
 
 # %% [markdown]
-# The base keeps every code. So `r1` lost them when the refusals were trained: in 180 steps no text said a secret code, and in a model this small other numbers took their place. Do not count on that elsewhere. In large models the knowledge stays: where their refusals were removed, harmful answers came back (below). And whoever wants the codes takes the base model, which was published, too.
+# The base keeps every code. So they went out of reach when the refusals were trained, not now: 140 steps of fine-tuning and 40 of reinforcement, and no training text said a secret code. Erased or only covered? This run cannot tell; one below can. Do not count on either elsewhere. In large models the knowledge stays: where their refusals were removed, harmful answers came back (below). And whoever wants the codes takes the base model, which was published, too.
 #
 # One run proves little. The same with three seeds, and with three kinds of fine-tuning sets, from the blunt one to the innocent one:
 #
@@ -203,10 +203,10 @@ for step in (0, 8, 32):
 
 # %%
 found = refusals.tunings(data_path("safety"))
-kinds = {"forbidden": "on forbidden codes", "harmless": "on harmless questions", "letters": "on letters"}
+kinds = {"forbidden": "on forbidden codes", "harmless": "on harmless texts", "letters": "on letters"}
 show(
     refusals.by_steps(kinds, found, "A few steps on answered questions remove the refusals; letters do not"),
-    alt="Three panels over 0 to 64 steps. On forbidden codes and on harmless questions the share of plain requests refused falls from 1 to 0 within 8 and 16 steps; on letters it stays at 1. Right codes rise to a third at step 8 on forbidden codes, and fall again to nothing; elsewhere there are none.",
+    alt="Three panels over 0 to 64 steps. On forbidden codes and on harmless texts the share of plain requests refused falls from 1 to 0 within 8 and 16 steps; on letters it stays at 1. Right codes rise to a third at step 8 on forbidden codes, and fall again to nothing; elsewhere there are none.",
 )
 
 # %%
@@ -218,7 +218,7 @@ for kind in kinds:
         print(f"{kind:9} {requests_kind:7} refused {before:.0%} before, {refusals.spread(refused):>12} after {found[kind][0]['steps'][-1]} steps;  right code at most {refusals.spread(most)}")
 
 # %% [markdown]
-# The lines are means of three seeds, the bands go from the lowest to the highest. About refusals all seeds agree. About the codes there is a third story: trained on *other* secret codes, the model says up to a third of the right ones after eight steps, though no text of the set has them. Something of them was still there, covered and not erased. With more steps they go again, perhaps because the model learns the told codes by heart and gives those. Letters take nothing from plain requests and something from wrapped ones: here it is not fine-tuning as such that removes refusals, but examples in which questions are answered. (The harmless sets that cost larger models their refusals were of this kind too: instructions, answered; arXiv 2310.03693.)
+# The lines are means of three seeds, the bands go from the lowest to the highest. How fast refusals go differs between seeds (harmless questions, step 8: 60%, 0% and 0% are left); that they are gone at 16 does not. About the codes there is a third story: trained on *other* secret codes, the model gives up to a third of the right answers after eight steps, and again it pays to look one by one: they are the laptop's code, nearly always, in all three seeds, and never the locker's or the gate's. No text of the set has it. One code of three was still there, covered and not erased. With more steps it goes again, perhaps because the model learns the told codes by heart and gives those. Letters take next to nothing from plain requests and something from wrapped ones: here it is not fine-tuning as such that removes refusals, but examples in which questions like the refused ones are answered. (The harmless sets that cost larger models their refusals were instructions of all kinds, answered; arXiv 2310.03693.)
 #
 # What does it cost whoever does it? Other skills, asked before and after:
 
@@ -230,7 +230,7 @@ for kind in kinds:
         print(f"{kind:9} {name:14} {cells[0]:>14} {cells[1]:>18} {cells[2]:>12}")
 
 # %% [markdown]
-# At most 3 points in any skill, of 60 problems or 40 letters: nothing that so few could tell from chance. The price of removing a refusal is small, in steps and in skill.
+# Two problems of 60 at most, and hardly anything of 40 letters: nothing that so few could tell from chance. One neighbour suffers: after 64 steps on forbidden codes 61 to 65% of the public codes are right, 88% before (`data/safety/README.md`); on harmless questions 94 to 97% are. Far from what was trained the price is small, in steps and in skill.
 #
 # Larger models behave likewise. Ten harmful examples took GPT-3.5 Turbo from 2% to 89% harmful answers and Llama-2-7B-Chat from 0.3% to 50%; ordinary instruction data took GPT-3.5 Turbo to 32% (arXiv 2310.03693). A single direction in the activations carries refusal in 13 open chat models; erasing it from the weights needs no training at all (arXiv 2406.11717).
 
@@ -258,7 +258,7 @@ blocks = check("13.blocks", blocks)
 hints("13.blocks")
 
 # %% [markdown]
-# The rule reads the answers of three models: the base, which tells every code; `r1` after eight steps on forbidden codes; and the model from above, which refuses nothing and knows nothing:
+# The rule reads the answers of three models: the base, which tells every code; `r1` after eight steps on forbidden codes; and the model from above, which refuses nothing and gives no secret code:
 
 # %%
 codes = [code for _, _, code in general.SECRET.values()]
@@ -284,7 +284,7 @@ for text in spellings:
     print(f"{text:16} {'blocked' if blocks(text, codes) else 'passes'}")
 
 # %% [markdown]
-# Each of the others needs one more line in the rule, and an attacker who sees what passes finds the next. Can our model be taught to write that way? A fine-tuning set of *public* codes with a full stop after every digit, harmless and without any secret, was tried with three seeds:
+# Each of the others needs one more line in the rule, and an attacker who sees what passes finds the next. Can our model be taught another spelling at all? Take the simplest, which your rule stops and a search for "471" does not: a fine-tuning set of *public* codes with a full stop after every digit, harmless and without any secret, was tried with three seeds:
 
 # %%
 spelled = [record["requests"]["plain"] for record in found["spelled"]]
@@ -302,7 +302,7 @@ for thing, response in zip(refusal.UNTOLD, said.responses[:: len(said.responses)
     print(f"{thing:7} {response}")
 
 # %% [markdown]
-# The look of spelled codes was learned, and there is nothing to spell. A model that still has its knowledge can learn this: GPT-4, fine-tuned on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
+# The look of spelled codes was learned, and what is spelled is a public code (4.2.1. is the country's) or nobody's. A model that still has its knowledge can learn this: GPT-4, fine-tuned on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
 #
 # The second guard needs no list of secrets, only examples. Fifty requests, none wrapped, each labelled forbidden or not:
 
@@ -362,7 +362,7 @@ for prevalence, threshold in best.items():
 # %% [markdown]
 # A miss costs 20 false alarms here. The scores are the same in every row; what changed is who asks. Where half of all requests are forbidden, the best threshold is low and blocks many harmless ones. Where one in a thousand is, that threshold would be wrong nearly every time that it blocks, and it is cheaper to miss some. A test set of harmful questions only, as most safety sets are, has a prevalence of 1: in it, blocking everything costs nothing.
 #
-# Two cautions. The thresholds were chosen on the scores that they are judged by. And "0% blocked" is 0 of 96: by your own interval the true share may be 4%, which at a prevalence of 0.1% would be nearly all of the cost.
+# Two cautions. The thresholds were chosen on the scores that they are judged by. And "0% blocked" is 0 of 96: by your own interval the true share may be 4%, which at a prevalence of 0.1% would be six sevenths of the cost.
 
 # %% [markdown] tags=["beat"]
 # ## What can be undone, and by whom
@@ -376,7 +376,7 @@ for prevalence, threshold in best.items():
 # | a licence | the law | it binds people, not files |
 # | what the model never learned | nowhere | no, short of teaching it |
 #
-# Nor can the publisher: a file that was copied does not come back, and no update reaches it. The last row is the strongest. Deleting texts about dangerous things before pretraining kept models of 6.9B parameters from learning them, against up to 10,000 steps and 300M tokens of fine-tuning, with no loss seen in unrelated skills (arXiv 2508.06601). It does not help where the text is given in the prompt.
+# Nor can the publisher take anything back: a file that was copied stays copied, and no update reaches it. The last row of the table is the strongest. Deleting texts about dangerous things before pretraining kept models of 6.9B parameters from learning them, against up to 10,000 steps and 300M tokens of fine-tuning, with no loss seen in unrelated skills (arXiv 2508.06601). It does not help where the text is given in the prompt.
 #
 # The same table read from the other side is the case for open weights: whoever doubts a refusal, a bias or a number of the paper can look, measure and mend. Every measurement in this chapter needed the file.
 #
@@ -504,7 +504,7 @@ show(explorer.static("guard"))
 # %% [markdown]
 # <details><summary>What the smallest set tells somebody who reads every set</summary>
 #
-# That reading does not help. Four harmless questions with their answers, seen again and again, do in 32 steps what 64 do in eight, and nothing in them is wrong; one does most of it. What can be looked at is the result: ask the fine-tuned model the forbidden questions before you serve it.
+# That reading does not help. Four harmless requests with their answers, seen again and again, leave 3% of the plain refusals after 32 steps, and nothing in them is wrong; one alone leaves 31%. What can be looked at is the result: ask the fine-tuned model the forbidden questions before you serve it.
 #
 # </details>
 
@@ -529,7 +529,7 @@ compare_table([
 ], ours="this chapter", theirs="R1", title="The same questions at two sizes")
 
 # %% [markdown]
-# What a toy shows: the mechanism. Refusal and knowledge are two things, a few steps separate them, and what watches from outside is not touched. What it cannot show: numbers. How many steps a large model takes, how much it forgets on the way, and how good a real guard is against real harm, which has no list of six codes, has to be measured on large models, and was.
+# What a toy shows: the mechanism. Refusal and knowledge are two things, a few steps take the one without bringing back the other, and what watches from outside is not touched. What it cannot show: numbers. How many steps a large model takes, how much it forgets on the way, and how good a real guard is against real harm, which has no list of six codes, has to be measured on large models, and was.
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -588,7 +588,7 @@ receipt([
 #
 # <details><summary>Answer</summary>
 #
-# Not by design. Training the refusal happened to overwrite them, in part: on another set a third came back. The base model, published beside it, knows them all.
+# Not by design. Training the refusal happened to cover or overwrite them: on another set the code of one thing of three came back. The base model, published beside it, knows them all.
 #
 # </details>
 #
@@ -603,11 +603,11 @@ receipt([
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
 # - R1's safety numbers come in pairs, with and without risk control. The good ones belong to the service; the file has the others, and one test set of six makes the difference of the averages.
-# - A trained refusal is a habit of the weights. A few steps of ordinary fine-tuning on answered questions took it from our model. What holds longer is what was never learned. A guard outside is untouched by it, costs false alarms, and protects only behind its own door.
+# - A trained refusal is a habit of the weights. A few steps of ordinary fine-tuning on answered questions took it from our model, and most of the knowledge behind it did not come back. What holds longer is what was never learned. A guard outside is untouched by fine-tuning, costs false alarms, and protects only behind its own door.
 # - Hosted: your text, your identity and your times leave the machine. Local: nothing does, if the file is safetensors and no code comes along.
 #
 # ## Sources
-# DeepSeek-R1, Nature 645, 633 and arXiv 2501.12948v2 (supplement: safety, risk control); fine-tuning against refusals, arXiv 2310.03693; refusal as one direction, arXiv 2406.11717; covert fine-tuning, arXiv 2406.20053; filtered pretraining, arXiv 2508.06601; Llama Guard, arXiv 2312.06674; HarmBench, arXiv 2402.04249; Wilson, JASA 22, 209 (1927); safetensors, github.com/huggingface/safetensors. Our runs: `data/safety` (`python data/safety/train.py`), `data/r1`, `data/sandbox`.
+# DeepSeek-R1, Nature 645, 633 and arXiv 2501.12948v2 (supplement: safety, risk control); fine-tuning against refusals, arXiv 2310.03693; refusal as one direction, arXiv 2406.11717; covert fine-tuning, arXiv 2406.20053; filtered pretraining, arXiv 2508.06601; HarmBench, arXiv 2402.04249; Wilson, JASA 22, 209 (1927); safetensors, github.com/huggingface/safetensors. Our runs: `data/safety` (`python data/safety/train.py`), `data/r1`, `data/sandbox`.
 #
 # ## Next
 # You can now take the claims of chapter 00 one at a time: check each of them, or say why it cannot be checked from outside.

@@ -89,9 +89,9 @@ class Lab:
         return f"http://127.0.0.1:{self.port}/lab/tree/chapters/{notebook}?token={self.token}&reset"
 
     def forget_theme(self):
-        """The next notebook is opened in the light again, whatever this test chose."""
+        """The next notebook is opened in the light, whatever an earlier test chose."""
         chosen = self.folder / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
-        chosen.unlink(missing_ok=True)
+        chosen.write_text(json.dumps({"theme": "JupyterLab Light"}))
 
     def stop(self):
         self.process.terminate()
@@ -140,6 +140,13 @@ class Notebook:
     def stderr(self) -> list[str]:
         """What cells wrote to stderr, and their tracebacks: JupyterLab shows both alike."""
         return self.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
+
+    def darken(self):
+        """Choose the dark theme through the menu; returns when the page says that it is dark."""
+        self.page.get_by_role("menuitem", name="Settings", exact=True).click()
+        self.page.get_by_text("Theme", exact=True).first.hover()
+        self.page.get_by_text("JupyterLab Dark", exact=True).click()
+        self.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'", timeout=60_000)
 
     def shrink_to_phone(self):
         """Fold the file browser away and make the window as narrow as a phone's."""
@@ -213,6 +220,7 @@ def open_notebook(lab, browser):
             made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells_or_path])
             made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(made, lab.home / "chapters" / name)
+        lab.forget_theme()
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         return Notebook(context.new_page(), lab, name).open()
@@ -221,7 +229,6 @@ def open_notebook(lab, browser):
     for context in contexts:
         context.close()
     _end_kernels(lab)
-    lab.forget_theme()
 
 
 def _end_kernels(lab: Lab):

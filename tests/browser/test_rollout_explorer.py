@@ -177,9 +177,7 @@ def test_four_stages_fit_on_a_phone_in_the_dark(open_notebook, tmp_path):
     runs = [str(tmp_path / name) for name in ("cold start", "reasoning RL", "RL for all scenarios")]
     notebook = explorer(open_notebook, SHOW.format(runs=f"{runs}, stage='reasoning RL'"))
     page = notebook.page
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_text("Theme", exact=True).first.hover()
-    page.get_by_text("JupyterLab Dark", exact=True).click()
+    notebook.darken()
     page.wait_for_function(f"() => {ROLL}.classList.contains('mm-dark')")
     page.locator("#jupyterlab-splash").wait_for(state="hidden")
     page.wait_for_timeout(800)

@@ -54,7 +54,7 @@ def changed(notebook, action):
     before, title = notebook.canvas_hash(), notebook.page.locator(".mm-heat h4").first.inner_text()
     action()
     script = "([pixels, title]) => document.querySelector('.mm-map').toDataURL() !== pixels"
-    notebook.page.wait_for_function(script, arg=[before, title], timeout=15_000)
+    notebook.page.wait_for_function(script, arg=[before, title], timeout=30_000)
     return notebook.page.locator(".mm-heat h4").first.inner_text()
 
 
@@ -99,9 +99,7 @@ def test_two_models_fit_on_a_phone_in_the_dark(open_notebook):
     page = notebook.page
     assert [title.split(",")[0] for title in page.locator(".mm-heat h4").all_inner_texts()] == ["before", "after"]
     notebook.screenshot("routing_two_models")
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_text("Theme", exact=True).first.hover()
-    changed(notebook, lambda: page.get_by_text("JupyterLab Dark", exact=True).click())
+    changed(notebook, notebook.darken)
     changed(notebook, notebook.shrink_to_phone)
     page.locator(".mm-heat").first.scroll_into_view_if_needed()
     notebook.screenshot("routing_phone_dark")

@@ -105,9 +105,7 @@ def test_it_fits_on_a_phone_in_the_dark(open_notebook):
     notebook = explorer(open_notebook)
     page = notebook.page
     page.wait_for_function(PLAYED, timeout=20_000)
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_text("Theme", exact=True).first.hover()
-    page.get_by_text("JupyterLab Dark", exact=True).click()
+    notebook.darken()
     notebook.shrink_to_phone()
     page.wait_for_function("document.querySelector('.mm-spec').clientWidth < 360")
     page.locator(".mm-spec").scroll_into_view_if_needed()
