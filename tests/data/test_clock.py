@@ -102,6 +102,12 @@ def test_the_run_has_the_configuration_of_the_command(receipt, command):
     assert receipt["machine"]["threads"] == 1
 
 
+def test_the_run_learns_to_try_again_and_is_right_more_often(receipt):
+    before, after = receipt["before"], receipt["after"]
+    assert before["accuracy"] < 0.45 and after["accuracy"] > 0.8
+    assert before["waits"] == 0 and after["waits"] > 1.5
+
+
 # --- the seeds --------------------------------------------------------------------------------------------------------
 
 
