@@ -104,3 +104,20 @@ def test_two_models_fit_on_a_phone_in_the_dark(open_notebook):
     page.locator(".mm-heat").first.scroll_into_view_if_needed()
     notebook.screenshot("routing_phone_dark")
     notebook.assert_clean()
+
+
+# JupyterLab hides its page in the very step in which it announces a theme, and shows it in the next frame.
+HIDDEN_WHEN_ANNOUNCED = """async () => {
+    const heat = document.querySelector('.mm-heat');
+    heat.parentElement.style.display = 'none';
+    heat.style.color = 'rgb(240, 240, 240)';
+    document.body.dataset.jpThemeLight = 'false';
+    await Promise.resolve();
+    heat.parentElement.style.display = '';
+}"""
+
+
+def test_a_theme_announced_while_the_page_is_hidden_is_painted(open_notebook):
+    notebook = explorer(open_notebook, "RoutingExplorer(build(0), tokenizer, text=text)")
+    changed(notebook, lambda: notebook.page.evaluate(HIDDEN_WHEN_ANNOUNCED))
+    notebook.assert_clean()

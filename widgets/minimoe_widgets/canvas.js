@@ -31,26 +31,30 @@ function sizeCanvas(canvas, width, height) {
   return pen;
 }
 
-// Calls `paint` whenever the width of `root` or the page's theme has changed; gives a function that ends this.
+// Calls `paint` whenever the width of `root` or the colour of its text has changed; gives a function that ends this.
 function followPlace(root, paint) {
-  let width = root.clientWidth; // painting changes the height; only a new width is a reason to paint again
-  const resized = new ResizeObserver(() => {
-    if (root.clientWidth !== width) { width = root.clientWidth; paint(); }
-  });
+  const ink = () => getComputedStyle(root).color;
+  let width = root.clientWidth, colour = ink();
+  function look() { // painting changes the height; only a new width or ink is a reason to paint again
+    if (!root.clientWidth || (root.clientWidth === width && ink() === colour)) return;
+    width = root.clientWidth;
+    colour = ink();
+    paint();
+  }
+  const resized = new ResizeObserver(look);
   resized.observe(root);
-  // A theme is announced before its style sheet has arrived, on a busy machine long before: paint when the ink changes.
+  // JupyterLab hides the page for a moment when it announces a theme, and the style sheet may arrive after the news:
+  // look again for a while. No event says that the page is shown with its new colours.
   let waiting = null;
   const themed = new MutationObserver(() => {
     clearInterval(waiting);
-    paint();
-    const ink = getComputedStyle(root).color, since = Date.now();
+    look();
+    const since = Date.now();
     waiting = setInterval(() => {
-      const arrived = getComputedStyle(root).color !== ink;
-      if (arrived) paint();
-      if (arrived || Date.now() - since > 30_000) clearInterval(waiting);
+      look();
+      if (Date.now() - since > 30_000) clearInterval(waiting);
     }, 100);
   });
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   return () => { resized.disconnect(); themed.disconnect(); clearInterval(waiting); };
 }
-
