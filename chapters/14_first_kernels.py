@@ -221,7 +221,7 @@ print("a thousand ones, added one by one in bfloat16:", total.item())
 # %% [markdown]
 # 257 needs a ninth bit, so the sum stands still. Hence the rule for every kernel of this course: numbers travel in bfloat16, sums are kept in float32. `x.to(tl.float32)` right after the load costs nothing that crosses the memory bus.
 #
-# For the other question: a masked lane loads `other`, if you give it. If you do not, Triton leaves open what it holds; in the simulator it is NaN.
+# For the other question: a masked lane loads `other`, if you give it. If you do not, Triton leaves open what it holds; the simulator refuses to add it up and store it, and names the missing `other`.
 #
 # ### Exercise: RMSNorm
 # ●●●○○ · 12 min · build it: V3 runs it more than a hundred times for every token.

@@ -212,7 +212,6 @@ RMS_NORM = Exercise(
         Wrong("a gain a row", _rms(("tl.load(weight_ptr + columns, mask=mask, other=0.0)", "tl.load(weight_ptr + row)")), "you multiply a row by one number; the gain has one for every column."),
         Wrong("nothing stored", _rms(("tl.store(out_ptr + row * D + columns, weight * x * scale, mask=mask)", "return x")), "all of your result is NaN because nothing was ever stored. A kernel returns nothing: it writes to out_ptr with tl.store."),
         Wrong("row in the mask", _rms(("mask = columns < D", "mask = row * D + columns < D")), "the rows after the first are NaN because nothing was ever stored there: your mask compares more than the column with D. row * D belongs to the address, not to the mask."),
-        Wrong("no other", _rms(("x_ptr + row * D + columns, mask=mask, other=0.0", "x_ptr + row * D + columns, mask=mask")), "whole rows are NaN: a masked lane without `other` holds nothing in particular, and your sum takes it in. Load with other=0.0."),
         Wrong("no gain", _rms(("weight * x * scale", "x * scale")), "the gain does not reach your result: multiply by weight."),
         Wrong("no eps", _rms((" + eps", "")), "a row of zeros becomes NaN: eps belongs under the root."),
         Wrong("eps outside", _rms((" / D + eps)", " / D + 0.0)"), ("1.0 / tl.sqrt(tl.sum(x * x, axis=0) / D + 0.0)", "1.0 / (tl.sqrt(tl.sum(x * x, axis=0) / D) + eps)")), "you add eps to the root; it is added under the root."),

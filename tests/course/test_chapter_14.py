@@ -25,6 +25,7 @@ ACCESSES = [
     (RMS_NORM, "weight * x * scale, mask=mask", "weight * x * scale", "OutOfBounds", "stores element 6"),
     (RMS_NORM, "out_ptr + row * D", "out_ptr", "OrderDependent", "3 of 6 elements differ"),
     (RMS_NORM, "x_ptr + row * D", "x_ptr + row * BLOCK", "OutOfBounds", "x_ptr"),
+    (RMS_NORM, "columns, mask=mask, other=0.0).to", "columns, mask=mask).to", "Uninitialised", "tl.load had no `other`"),
     (RMS_NORM, "tl.load(weight_ptr", "tl.load(out_ptr", "Uninitialised", "which nothing has written"),
     (RMS_NORM, "out_ptr + row * D + columns", "out_ptr + row * D + columns * 0", "StoreConflict", "one element"),
 ]

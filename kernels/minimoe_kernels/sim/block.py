@@ -83,14 +83,26 @@ def result(data, kind, flops=True):
     return Block(data, kind)
 
 
+def _lane_by_lane(op, x, y):
+    try:
+        return op(x, y)
+    except ValueError:
+        shapes = f"blocks of shapes {list(np.shape(x))} and {list(np.shape(y))}"
+        raise ValueError(f"{now.where()}: {shapes}; on each axis sizes are equal, or one of them is 1") from None
+
+
 def binary(op, a, b):
     x, y, kind = operands(a, b)
-    return result(op(x, y), kind)
+    return result(_lane_by_lane(op, x, y), kind)
 
 
 def compare(op, a, b):
     x, y, _ = operands(a, b)
-    return Block(op(x, y), BOOL)
+    return Block(_lane_by_lane(op, x, y), BOOL)
+
+
+def power(a, b):
+    raise TypeError(f"{now.where()}: ** ; Triton has no power: write x * x, or tl.exp2(y * tl.log2(x)) in float32")
 
 
 def divide(a, b):
@@ -209,6 +221,7 @@ for _name, _op in {"lshift": np.left_shift, "rshift": np.right_shift}.items():
 _install("truediv", divide)
 _install("floordiv", floor_divide)
 _install("mod", remainder)
+_install("pow", power)
 Block.__radd__ = lambda self, other: binary(np.add, other, self)
 for _name, _op in {
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,

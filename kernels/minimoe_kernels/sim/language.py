@@ -53,6 +53,7 @@ from minimoe_kernels.sim.shapes import (
     zeros_like,
 )
 from minimoe_kernels.sim.state import now
+from minimoe_kernels.sim.undefined import is_undefined
 
 _builtin_range = builtins.range
 int1, int8, int16, int32, int64 = (DTYPES[f"int{n}"] for n in (1, 8, 16, 32, 64))
@@ -106,13 +107,22 @@ def static_range(start, stop=None, step=1, **_hints):
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
+def _passed_on(out, *operands):
+    """`out`, undefined where an operand is: NumPy's functions may give another NaN, or none."""
+    for x in operands:
+        marked = is_undefined(block(x).data)
+        if marked is not None:
+            out = Block(np.where(marked, x.data, out.data).astype(out.data.dtype), out.dtype)
+    return out
+
+
 def _unary(name, op, only=("float32", "float64")):
     def apply(x):
         x = block(x)
         if x.dtype.name not in only:
             has = " and ".join(only)
             raise TypeError(f"{now.where()}: tl.{name} of {x.dtype}; Triton has it for {has}: cast first")
-        return result(op(x.data), x.dtype)
+        return _passed_on(result(op(x.data), x.dtype), x)
 
     apply.__name__ = name
     return apply
@@ -138,12 +148,12 @@ def _pair(op, x, y):
 
 
 def maximum(x, y, propagate_nan=None):
-    """The larger one; of a number and NaN the number, as the hardware has it."""
-    return _pair(np.fmax, x, y)
+    """The larger one; of a number and NaN the number, as the hardware has it, but not of a lane that loaded nothing."""
+    return _passed_on(_pair(np.fmax, x, y), x, y)
 
 
 def minimum(x, y, propagate_nan=None):
-    return _pair(np.fmin, x, y)
+    return _passed_on(_pair(np.fmin, x, y), x, y)
 
 
 def clamp(x, low, high):

@@ -3,7 +3,7 @@
 A pointer is a tensor and a distance, in elements, from its first one; `ptr + offsets` makes a block of them. An access
 is good if it falls on an element of *that tensor*: the gap between the rows of a strided view belongs to another one,
 whatever the allocation holds there. A mask switches lanes off. What a switched-off lane loads without `other` is
-undefined in Triton; here it is NaN, or for integers a number that no offset survives, so that using it shows.
+undefined in Triton; see `undefined` for what becomes of it here.
 
 A tensor made by `empty` remembers which of its elements have been written, and loading another one is an error.
 
@@ -22,6 +22,7 @@ from minimoe_kernels.sim.block import Block, block, cast
 from minimoe_kernels.sim.dtypes import DTYPES
 from minimoe_kernels.sim.errors import OutOfBounds, StoreConflict, Uninitialised
 from minimoe_kernels.sim.state import now
+from minimoe_kernels.sim.undefined import refuse_undefined, undefined
 
 __all__ = ["Buffer", "Pointer", "empty", "load", "red_zones", "store"]
 
@@ -202,13 +203,6 @@ def lanes(pointer, mask, verb):
     return on, offsets
 
 
-def undefined(shape, kind):
-    """What lanes hold that loaded nothing."""
-    if kind.kind == "f":
-        return np.full(shape, np.nan, dtype=kind.numpy)
-    return np.full(shape, np.iinfo(kind.numpy).min // 3 if kind.kind != "b" else True, dtype=kind.numpy)
-
-
 def load(pointer, mask=None, other=None, **_hints):
     """The numbers behind a block of pointers; `other` where the mask is False."""
     on, offsets = lanes(pointer, mask, "loads")
@@ -236,12 +230,23 @@ def store(pointer, value, mask=None, **_hints):
     if not offsets.size:
         return
     buffer, value = pointer.buffer, block(value)
-    data = spread(cast(value.data, value.dtype, buffer.dtype), np.shape(pointer.offsets))
+    data = _fitting(cast(value.data, value.dtype, buffer.dtype), np.shape(pointer.offsets))
+    refuse_undefined(value.data if on is None else spread(value.data, on.shape)[on], f"stores to {buffer.name}")
     raw = np.asarray(buffer.dtype.encode(data if on is None else data[on])).astype(buffer.dtype.stored, copy=False)
     buffer.raw[offsets] = raw
     if raw.size > 1 and not np.array_equal(_as_bits(buffer.raw[offsets]), _as_bits(raw)):
         raise StoreConflict(f"{now.where()} stores different values to one element of {buffer.name} in one `tl.store`")
     _count_store(buffer, offsets)
+
+
+def _fitting(data, shape):
+    try:
+        return spread(data, shape)
+    except ValueError:
+        raise ValueError(
+            f"{now.where()} stores a block of shape {list(np.shape(data))} through pointers of shape {list(shape)}; "
+            "each number needs a pointer of its own: pointer + offsets of the block's shape"
+        ) from None
 
 
 def _as_bits(raw):

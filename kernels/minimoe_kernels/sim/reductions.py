@@ -1,7 +1,8 @@
 """What runs along an axis of a block: sums, largest values, scans, histograms, sorting.
 
 `axis=None` takes the whole block. Sums of integers narrower than 32 bits are int32. The largest of a number and NaN is
-the number. Of equal largest values `argmax` names the first.
+the number, unless the NaN is a lane's that loaded nothing, which is an error. Of equal largest values `argmax` names
+the first.
 
 How the production version differs: a reduction is a tree over threads, so floats are added in another order and the
 last bits differ.
@@ -12,12 +13,28 @@ import numpy as np
 from minimoe_kernels.sim.block import Block, block, cast, result
 from minimoe_kernels.sim.dtypes import DTYPES, FLOAT32, INT32
 from minimoe_kernels.sim.state import now
+from minimoe_kernels.sim.undefined import refuse_undefined
 
 __all__ = ["argmax", "argmin", "cumprod", "cumsum", "histogram", "max", "min", "softmax", "sort", "sum", "xor_sum"]
 
 
-def _reduced(op, x, axis, keep_dims, kind):
-    x = block(x)
+def _along(x, axis, what):
+    """The numbers of a block, if it has such an axis."""
+    x, axes = block(x), np.ndim(x.data)
+    if axis is not None and not -axes <= axis < axes:
+        raise ValueError(f"{now.where()}: {what} along axis {axis} of a block of shape {x.shape}: it has {axes} axes")
+    return x
+
+
+def _compared(x, axis, what):
+    """`_along`, for what would pass over a NaN."""
+    x = _along(x, axis, what)
+    refuse_undefined(x.data, f"takes {what} of")
+    return x
+
+
+def _reduced(op, x, axis, keep_dims, kind, what):
+    x = _along(x, axis, what)
     data = cast(np.asarray(x.data), x.dtype, kind)
     out = op(data, axis=axis, keepdims=keep_dims)
     if kind.kind == "f":
@@ -32,32 +49,38 @@ def _sum_type(x, dtype):
 
 
 def sum(input, axis=None, keep_dims=False, dtype=None):
-    return _reduced(np.add.reduce if axis is not None else np.sum, input, axis, keep_dims, _sum_type(input, dtype))
+    op = np.add.reduce if axis is not None else np.sum
+    return _reduced(op, input, axis, keep_dims, _sum_type(input, dtype), "tl.sum")
 
 
 def xor_sum(input, axis=None, keep_dims=False):
-    return _reduced(np.bitwise_xor.reduce, input, axis, keep_dims, input.dtype)
+    return _reduced(np.bitwise_xor.reduce, input, axis, keep_dims, input.dtype, "tl.xor_sum")
 
 
 def max(input, axis=None, return_indices=False, return_indices_tie_break_left=True, keep_dims=False):
-    best = _reduced(np.fmax.reduce, input, axis, keep_dims, input.dtype)
+    _compared(input, axis, "tl.max")
+    best = _reduced(np.fmax.reduce, input, axis, keep_dims, input.dtype, "tl.max")
     return (best, argmax(input, axis, keep_dims=keep_dims)) if return_indices else best
 
 
 def min(input, axis=None, return_indices=False, return_indices_tie_break_left=True, keep_dims=False):
-    best = _reduced(np.fmin.reduce, input, axis, keep_dims, input.dtype)
+    _compared(input, axis, "tl.min")
+    best = _reduced(np.fmin.reduce, input, axis, keep_dims, input.dtype, "tl.min")
     return (best, argmin(input, axis, keep_dims=keep_dims)) if return_indices else best
 
 
 def argmax(input, axis, tie_break_left=True, keep_dims=False):
+    input = _compared(input, axis, "tl.argmax")
     return Block(np.asarray(np.argmax(input.data, axis=axis, keepdims=keep_dims), dtype=np.int32), INT32)
 
 
 def argmin(input, axis, tie_break_left=True, keep_dims=False):
+    input = _compared(input, axis, "tl.argmin")
     return Block(np.asarray(np.argmin(input.data, axis=axis, keepdims=keep_dims), dtype=np.int32), INT32)
 
 
-def _scanned(op, x, axis, reverse, kind):
+def _scanned(op, x, axis, reverse, kind, what):
+    x = _along(x, axis, what)
     data = cast(np.asarray(x.data), x.dtype, kind)
     if reverse:
         data = np.flip(data, axis)
@@ -66,11 +89,11 @@ def _scanned(op, x, axis, reverse, kind):
 
 
 def cumsum(input, axis=0, reverse=False, dtype=None):
-    return _scanned(np.cumsum, input, axis, reverse, _sum_type(input, dtype))
+    return _scanned(np.cumsum, input, axis, reverse, _sum_type(input, dtype), "tl.cumsum")
 
 
 def cumprod(input, axis=0, reverse=False):
-    return _scanned(np.cumprod, input, axis, reverse, _sum_type(input, None))
+    return _scanned(np.cumprod, input, axis, reverse, _sum_type(input, None), "tl.cumprod")
 
 
 def histogram(input, num_bins, mask=None):
@@ -82,6 +105,7 @@ def histogram(input, num_bins, mask=None):
 
 
 def sort(x, dim=None, descending=False):
+    x = _compared(x, dim, "tl.sort")
     out = np.sort(x.data, axis=-1 if dim is None else dim)
     return Block(np.flip(out, -1 if dim is None else dim) if descending else out, x.dtype)
 
@@ -90,5 +114,6 @@ def softmax(x, dim=None, keep_dims=False, ieee_rounding=False):
     if x.dtype not in (FLOAT32, DTYPES["float64"]):
         raise TypeError(f"{now.where()}: tl.softmax of {x.dtype}; Triton has it for float32 and float64: cast first")
     axis = 0 if dim is None else dim
+    x = _compared(x, axis, "tl.softmax")
     weights = np.exp(x.data - x.data.max(axis, keepdims=True))
     return result(weights / weights.sum(axis, keepdims=True), x.dtype)

@@ -85,13 +85,55 @@ def test_an_empty_tensor_can_be_passed_and_not_read():
         copy[(1,)](torch.empty(0), torch.empty(8), 1, BLOCK=8)
 
 
-def test_a_masked_lane_without_other_is_not_a_zero():
-    out = torch.zeros(8)
-    copy_without_other[(1,)](torch.ones(4), out, 4, BLOCK=8)
-    assert out[:4].tolist() == [1] * 4 and out[4:].isnan().all()
+def test_storing_a_lane_that_loaded_nothing_names_the_missing_other():
+    with pytest.raises(sim.Uninitialised, match="stores to out_ptr 4 of 8 numbers .* no `other`"):
+        copy_without_other[(1,)](torch.ones(4), torch.zeros(8), 4, BLOCK=8)
     out = torch.zeros(8, dtype=torch.int32)
     copy_without_other[(1,)](torch.ones(4, dtype=torch.int32), out, 4, BLOCK=8)
-    assert (out[4:] < -(10**8)).all()
+    assert (out[4:] < -(10**8)).all()  # of integers the value alone tells
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_a_lane_that_loaded_nothing_is_passed_on_and_never_passed_over(dtype):
+    @triton.jit
+    def largest(x_ptr, out_ptr, n, HOW: tl.constexpr):
+        offsets = tl.arange(0, 8)
+        x = tl.load(x_ptr + offsets, mask=offsets < n)
+        if x.dtype != tl.float64:
+            x = x.to(tl.float32)
+        if HOW == "whole":
+            tl.store(out_ptr, tl.max(x, axis=0))
+        elif HOW == "sum":
+            tl.store(out_ptr, tl.sum(3.0 * x - 1.0, axis=0))
+        elif HOW == "unary":
+            tl.store(out_ptr + offsets, tl.exp(-x))
+        elif HOW == "pair":
+            tl.store(out_ptr + offsets, tl.maximum(x, 0.0))
+        elif HOW == "pair, stored where loaded":
+            tl.store(out_ptr + offsets, tl.maximum(x, 0.0), mask=offsets < n)
+        else:
+            tl.store(out_ptr, tl.max(tl.where(offsets < n, x, -1.0), axis=0))
+
+    x = torch.arange(5.0).to(dtype)
+    said = {"whole": "takes tl.max of 3 of 8", "sum": "stores to out_ptr"}
+    said |= dict.fromkeys(("unary", "pair"), "stores to out_ptr 3")
+    for how, verb in said.items():
+        with pytest.raises(sim.Uninitialised, match=verb):
+            largest[(1,)](x, torch.zeros(8), 5, HOW=how)
+    out = torch.zeros(8)
+    largest[(1,)](x, out, 5, HOW="pair, stored where loaded")
+    assert out[:5].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    largest[(1,)](x, out, 5, HOW="where")
+    assert out[0] == 4.0
+
+
+def test_a_block_stored_through_one_pointer_is_refused():
+    @triton.jit
+    def to_one(x_ptr, out_ptr):
+        tl.store(out_ptr, tl.load(x_ptr + tl.arange(0, 4)))
+
+    with pytest.raises(ValueError, match=r"a block of shape \[4\] through pointers of shape \[\]"):
+        to_one[(1,)](torch.ones(4), torch.zeros(4))
 
 
 def test_reading_what_nobody_wrote_is_an_error_until_it_is_written():
