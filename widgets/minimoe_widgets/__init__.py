@@ -5,6 +5,7 @@ from minimoe_widgets.balance import BalanceExplorer
 from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.context import ContextExplorer
 from minimoe_widgets.explorers import Explorers
+from minimoe_widgets.fp8 import FP8Explorer
 from minimoe_widgets.grouped import GroupedExplorer
 from minimoe_widgets.kernel_stepper import KernelStepper
 from minimoe_widgets.kernel_timings import KernelTimings
@@ -15,4 +16,4 @@ from minimoe_widgets.speculation import SpeculationExplorer
 
 __all__ = ["BalanceExplorer", "CompressionExplorer", "ContextExplorer", "Explorers", "RoutingExplorer"]
 __all__ += ["GroupedExplorer", "KernelStepper", "RefusalExplorer", "RolloutExplorer", "SpeculationExplorer"]
-__all__ += ["KernelTimings"]
+__all__ += ["FP8Explorer", "KernelTimings"]
