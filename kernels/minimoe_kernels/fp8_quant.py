@@ -136,10 +136,10 @@ def matrix(x):
 
 
 def rows_a_scale(fp8_XY, scale) -> int:
-    """1 for tiles, 128 for blocks."""
+    """1 for tiles, 128 for blocks; of one row the two are the same, and it is 1."""
     X, Y = fp8_XY.shape
     across = cdiv(Y, TILE)
-    found = {(X, across): 1, (cdiv(X, TILE), across): TILE}.get(tuple(scale.shape))
+    found = {(cdiv(X, TILE), across): TILE, (X, across): 1}.get(tuple(scale.shape))
     if found is None:
         want = f"({X}, {across}) for tiles or ({cdiv(X, TILE)}, {across}) for blocks"
         raise ValueError(f"scales of shape {tuple(scale.shape)} for FP8 of shape {(X, Y)}: want {want}")

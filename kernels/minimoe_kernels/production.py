@@ -74,8 +74,9 @@ def to_fp8_and_back():
 
 
 def fp8_product():
-    scales = tensor(TOKENS, 56, dtype=torch.float32), tensor(16, 56, dtype=torch.float32)
-    fp8_gemm.fp8_gemm(tensor(TOKENS, HIDDEN, dtype=FP8), scales[0], tensor(WIDTH, HIDDEN, dtype=FP8), scales[1])
+    for rows in (16, WIDTH):  # blocks; tiles, as in a weight gradient
+        scales = tensor(TOKENS, 56, dtype=torch.float32), tensor(rows, 56, dtype=torch.float32)
+        fp8_gemm.fp8_gemm(tensor(TOKENS, HIDDEN, dtype=FP8), scales[0], tensor(WIDTH, HIDDEN, dtype=FP8), scales[1])
 
 
 def routing():

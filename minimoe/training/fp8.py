@@ -20,6 +20,7 @@ cores (DeepGEMM), stores activations between forward and backward in one byte, a
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,72 +30,83 @@ from minimoe.model.attention import GroupedQueryAttention
 from minimoe.model.layers import MLP
 from minimoe.model.mla import MultiHeadLatentAttention
 from minimoe.model.moe import MoE, grouped, loop
-from minimoe.training.fp8_product import BLOCKS, TILES, e5m6, product, quantise
+from minimoe.training import fp8_product
+from minimoe.training.fp8_product import BLOCKS, TILES, e5m6
 
 __all__ = ["release_fp8", "use_fp8"]
 
 
-def _weight_gradient(d_y, x, multiply, rounded_d_y=False, rounded_x=False):
-    """d_y^T x, both in tiles along the tokens."""
-    return multiply(quantise(d_y.t(), TILES, rounded_d_y), quantise(x.t(), TILES, rounded_x))
+class _Arithmetic(NamedTuple):
+    """Who computes: `fp8_product`'s functions or others in their place."""
+
+    multiply: Callable
+    quantise: Callable
+
+    def weight_gradient(self, d_y, x, rounded_d_y=False, rounded_x=False):
+        """d_y^T x, both in tiles along the tokens."""
+        return self.multiply(self.quantise(d_y.t(), TILES, rounded_d_y), self.quantise(x.t(), TILES, rounded_x))
 
 
 class _Linear(torch.autograd.Function):
     """x W^T. `after_attention`: the input is kept in e5m6 and has scales that are powers of two."""
 
     @staticmethod
-    def forward(ctx, x_MD, weight_FD, after_attention, multiply):
-        x, weight = quantise(x_MD, TILES, after_attention), quantise(weight_FD, BLOCKS)
-        ctx.kept = e5m6(x_MD) if after_attention else x, weight, after_attention, multiply
-        return multiply(x, weight)
+    def forward(ctx, x_MD, weight_FD, after_attention, by):
+        x, weight = by.quantise(x_MD, TILES, after_attention), by.quantise(weight_FD, BLOCKS)
+        ctx.kept = e5m6(x_MD) if after_attention else x, weight, after_attention, by
+        return by.multiply(x, weight)
 
     @staticmethod
     def backward(ctx, d_y_MF):
-        x, weight, after_attention, multiply = ctx.kept
+        x, weight, after_attention, by = ctx.kept
         x_MD = x if after_attention else x.dequantise()
-        d_x_MD = multiply(quantise(d_y_MF), weight.transposed())
-        return d_x_MD, _weight_gradient(d_y_MF, x_MD, multiply, rounded_x=after_attention), None, None
+        d_x_MD = by.multiply(by.quantise(d_y_MF), weight.transposed())
+        return d_x_MD, by.weight_gradient(d_y_MF, x_MD, rounded_x=after_attention), None, None
 
 
 class _Expert(torch.autograd.Function):
     """down(silu(gate(x)) * up(x)): what comes in, x and the output's gradient, was sent in FP8 with scales 2^n."""
 
     @staticmethod
-    def forward(ctx, x_MD, gate_FD, up_FD, down_DF, multiply):
-        x = quantise(x_MD, TILES, power_of_two=True)
-        weights = [quantise(weight, BLOCKS) for weight in (gate_FD, up_FD, down_DF)]
-        gate_MF, up_MF = multiply(x, weights[0]), multiply(x, weights[1])
-        ctx.kept = x, weights, quantise(gate_MF), quantise(up_MF), multiply
-        return multiply(quantise(F.silu(gate_MF) * up_MF), weights[2])
+    def forward(ctx, x_MD, gate_FD, up_FD, down_DF, by):
+        x = by.quantise(x_MD, TILES, power_of_two=True)
+        weights = [by.quantise(weight, BLOCKS) for weight in (gate_FD, up_FD, down_DF)]
+        gate_MF, up_MF = by.multiply(x, weights[0]), by.multiply(x, weights[1])
+        ctx.kept = x, weights, by.quantise(gate_MF), by.quantise(up_MF), by
+        return by.multiply(by.quantise(F.silu(gate_MF) * up_MF), weights[2])
 
     @staticmethod
     def backward(ctx, d_y_MD):
-        x, (gate_w, up_w, down_w), gate, up, multiply = ctx.kept
-        d_y, x_MD, gate_MF, up_MF = quantise(d_y_MD, TILES, True), x.dequantise(), gate.dequantise(), up.dequantise()
+        x, (gate_w, up_w, down_w), gate, up, by = ctx.kept
+        d_y, x_MD, gate_MF, up_MF = by.quantise(d_y_MD, TILES, True), x.dequantise(), gate.dequantise(), up.dequantise()
         silu_MF = F.silu(gate_MF)
-        d_down_DF = _weight_gradient(d_y.dequantise(), silu_MF * up_MF, multiply, rounded_d_y=True)
-        d_h_MF = multiply(d_y, down_w.transposed())
+        d_down_DF = by.weight_gradient(d_y.dequantise(), silu_MF * up_MF, rounded_d_y=True)
+        d_h_MF = by.multiply(d_y, down_w.transposed())
         d_gate_MF, d_up_MF = torch.ops.aten.silu_backward(d_h_MF * up_MF, gate_MF), d_h_MF * silu_MF
-        d_x_MD = multiply(quantise(d_gate_MF), gate_w.transposed()) + multiply(quantise(d_up_MF), up_w.transposed())
-        d_gate_FD, d_up_FD = (_weight_gradient(d, x_MD, multiply, rounded_x=True) for d in (d_gate_MF, d_up_MF))
+        d_gate, d_up = by.quantise(d_gate_MF), by.quantise(d_up_MF)
+        d_x_MD = by.multiply(d_gate, gate_w.transposed()) + by.multiply(d_up, up_w.transposed())
+        d_gate_FD, d_up_FD = (by.weight_gradient(d, x_MD, rounded_x=True) for d in (d_gate_MF, d_up_MF))
         return d_x_MD, d_gate_FD, d_up_FD, d_down_DF, None
 
 
-def _linear_forward(linear, after_attention, multiply, x):
+def _linear_forward(linear, after_attention, by, x):
     rows = x.reshape(-1, x.shape[-1])
-    return _Linear.apply(rows, linear.weight, after_attention, multiply).to(x.dtype).unflatten(0, x.shape[:-1])
+    return _Linear.apply(rows, linear.weight, after_attention, by).to(x.dtype).unflatten(0, x.shape[:-1])
 
 
-def _expert_forward(mlp, multiply, x):
+def _expert_forward(mlp, by, x):
     weights = mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight
-    return _Expert.apply(x.reshape(-1, x.shape[-1]), *weights, multiply).to(x.dtype).unflatten(0, x.shape[:-1])
+    return _Expert.apply(x.reshape(-1, x.shape[-1]), *weights, by).to(x.dtype).unflatten(0, x.shape[:-1])
 
 
-def use_fp8(model: nn.Module, multiply: Callable = product) -> nn.Module:
+def use_fp8(
+    model: nn.Module, multiply: Callable = fp8_product.product, quantise: Callable = fp8_product.quantise
+) -> nn.Module:
     """Let the model compute the products of attention's and feed-forward blocks' matrices in FP8; gives the model back.
 
     Nothing else changes: parameters, their names and the checkpoint stay, and the optimizer steps the float32 weights.
     `multiply` takes two `Quantised` and gives a b^T in float32: `partial(product, inner=limited_sum)`, or a kernel.
+    `quantise` makes them. `minimoe_kernels.fp8_training` has both as kernels.
     Experts run one after the other (`loop`); routed and shared ones are treated alike. Absorbed decoding multiplies by
     `kv_b_proj` itself, and stays as it was.
 
@@ -108,16 +120,17 @@ def use_fp8(model: nn.Module, multiply: Callable = product) -> nn.Module:
     if wrong:
         raise ValueError(f"weights in {wrong.pop()}: FP8 training keeps master weights in torch.float32")
     release_fp8(model)
+    by = _Arithmetic(multiply, quantise)
     experts = [e for m in blocks if isinstance(m, MoE) for e in m.modules() if isinstance(e, MLP)]
     for block in blocks:
         if isinstance(block, MoE):
             block.dispatch = loop
         elif block in experts:
-            block.forward = partial(_expert_forward, block, multiply)
+            block.forward = partial(_expert_forward, block, by)
         else:
             for name, part in block.named_children():
                 if isinstance(part, nn.Linear):
-                    part.forward = partial(_linear_forward, part, name == "o_proj", multiply)
+                    part.forward = partial(_linear_forward, part, name == "o_proj", by)
     return model
 
 

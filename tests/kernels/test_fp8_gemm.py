@@ -32,7 +32,7 @@ def test_the_product_of_quantised_matrices_is_near_that_of_the_matrices():
 def test_counted_flops_are_those_of_whole_tiles():
     with sim.session() as ran:
         checks.check(ops, sizes=[(32, 32, 128)], dtypes=[torch.bfloat16])
-    assert ran.total.dot_flops == 2 * 32 * 32 * 128
+    assert [launch.total.dot_flops for launch in ran.launches] == [2 * 32 * 32 * 128] * 2  # blocks, tiles
 
 
 def test_sizes_that_disagree_are_refused_with_both():
@@ -40,5 +40,7 @@ def test_sizes_that_disagree_are_refused_with_both():
     with pytest.raises(ValueError, match="inner size 128, the weight 256"):
         ops.fp8_gemm(*x, *weight)
     weight = quantise_blocks(torch.randn(5, 128))
-    with pytest.raises(ValueError, match=r"\(3, 2\) and \(1, 1\): want \(3, 1\) and \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"scales of shape \(3, 2\) for FP8 of shape \(3, 128\): want \(3, 1\)"):
         ops.fp8_gemm(x[0], torch.ones(3, 2), *weight)
+    with pytest.raises(ValueError, match=r"x of shape \(3, 128\) in blocks"):
+        ops.fp8_gemm(x[0], torch.ones(1, 1), *weight)

@@ -1,5 +1,7 @@
 """Checks of `minimoe_kernels.fp8_gemm`."""
 
+from itertools import product
+
 import torch
 
 from minimoe_kernels.checks.agreement import agree, guarded
@@ -16,15 +18,16 @@ def exactly(fp8, scale, rows):
 
 
 def check(ops, device="cpu", sizes=SIZES, dtypes=(torch.bfloat16, torch.float32)):
-    """Against the float64 product of what the FP8 numbers and scales stand for."""
-    for M, F, D in sizes:
+    """Against the float64 product of what the FP8 numbers and scales stand for, the weight in blocks and in tiles."""
+    for (M, F, D), rows in product(sizes, (128, 1)):
+        quantise = quantise_tiles_reference if rows == 1 else quantise_blocks_reference
         x_MD, x_scale_MJ = quantise_tiles_reference(outliers(M, D, torch.float32))
-        weight_FD, w_scale_IJ = quantise_blocks_reference(outliers(F, D, torch.float32, seed=3))
+        weight_FD, w_scale_IJ = quantise(outliers(F, D, torch.float32, seed=3))
         operands = x_MD, x_scale_MJ, weight_FD, w_scale_IJ
-        exact = exactly(x_MD, x_scale_MJ, 1) @ exactly(weight_FD, w_scale_IJ, 128).t()
+        exact = exactly(x_MD, x_scale_MJ, 1) @ exactly(weight_FD, w_scale_IJ, rows).t()
         for dtype in dtypes:
             got = ops.fp8_gemm(*(guarded(t, device) for t in operands), dtype)
             usual = ops.fp8_gemm_reference(*operands, dtype)
             # the product of the scales, and with it the sum, are rounded to float32: outliers decide the mean square
             floor = 2 * 2.0**-24 * float(exact.abs().max())
-            agree(f"fp8_gemm {M}x{F}x{D} {dtype}", got, exact, usual, floor=floor)
+            agree(f"fp8_gemm {M}x{F}x{D} {dtype}, {rows} rows a weight scale", got, exact, usual, floor=floor)

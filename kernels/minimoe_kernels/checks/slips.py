@@ -47,6 +47,8 @@ SLIPS = {
         ("fp8_gemm_kernel", "operand: weight transposed", "columns[None, :].to(tl.int64) * weight_row + d[:, None]", "d[:, None].to(tl.int64) * weight_row + columns[None, :]"),
         ("fp8_gemm_kernel", "scales of the first tile for all", "x_scale_ptr + rows * tiles + j", "x_scale_ptr + rows * tiles"),
         ("fp8_gemm_kernel", "weight scale forgotten", "(x_scale * w_scale)", "(x_scale)"),
+        ("fp8_gemm_kernel", "one scale for all rows of a tiled weight", "columns.to(tl.int64) * tiles + j", "columns.to(tl.int64) * 0 + j"),
+        ("fp8_gemm_kernel", "a tiled weight's scales by x's rows", "x_scale[:, None] * w_scale[None, :]", "x_scale[:, None]"),
     ],
     "router": [
         ("route_kernel", "operand: bias in the gates", "tl.where(here, flat_score, 0.0)", "tl.where(here, flat_biased, 0.0)"),
