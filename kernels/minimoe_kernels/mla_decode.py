@@ -8,16 +8,20 @@ is multiplied by the probabilities. With 16 heads a program does 30 FLOPs for ea
 with 128 heads it does 228 and has work to do.
 
 One query a sequence is too few programs for a GPU, so a long sequence is *split*: each program takes a share of the
-entries and keeps a running maximum m, a sum and an unfinished output; `combine` weighs the shares by exp(m - largest m)
-and adds them. A share without entries has m = -inf and counts for nothing.
+entries. Scores come a block at a time, so it keeps the largest so far, `peak`, and sums measured against it: `total` of
+exp(score - peak), and `acc` of the same weights times the values. When a block raises the peak, both are multiplied by
+`shrink` = exp(old peak - new peak). At the end it stores acc / total, its share's own attention, and one number a head,
+`log_sum` = peak + ln(total), which is the logarithm of the sum of exp(score). `combine_kernel` weighs the shares by
+exp(log_sum - largest log_sum) and divides by the sum of these weights. A share without entries has log_sum = -inf and
+counts for nothing.
 
 The cache is *paged*: entry s of sequence b stands in row s % PAGE of page table[b, s // PAGE]. Pages that a sequence
 does not use may hold anything, NaN included, and their slots in the table any number: neither is ever read.
 
 P counts pages of the whole cache, J the pages a sequence may have, X splits.
 
-How the production version differs: FlashMLA overlaps the two products of neighbouring tiles on two warp groups, and
-plans the splits so that sequences of unequal length keep all multiprocessors busy.
+How the production version differs: FlashMLA has two warp groups, of which one multiplies while the other one does its
+softmax, and plans the splits so that sequences of unequal length keep all multiprocessors busy.
 """
 
 import torch
@@ -30,7 +34,7 @@ __all__ = ["mla_decode", "mla_decode_reference"]
 
 @triton.jit
 def split_kernel(
-    q_ptr, cache_ptr, table_ptr, lengths_ptr, partial_ptr, peak_ptr, scale, H, table_row,
+    q_ptr, cache_ptr, table_ptr, lengths_ptr, partial_ptr, log_sum_ptr, scale, H, table_row,
     C: tl.constexpr, R: tl.constexpr, PAGE: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_S: tl.constexpr,
     SPLITS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -69,17 +73,15 @@ def split_kernel(
     finished = acc / tl.where(total > 0, total, 1.0)[:, None]
     tl.store(partial_ptr + share_at[:, None] * C + latent[None, :], finished, mask=real)
     log_sum = tl.where(total > 0, peak + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
-    tl.store(peak_ptr + share_at, log_sum, mask=heads < H)
+    tl.store(log_sum_ptr + share_at, log_sum, mask=heads < H)
 
 
 @triton.jit
-def combine_kernel(
-    partial_ptr, peak_ptr, out_ptr, C: tl.constexpr, SPLITS: tl.constexpr, BLOCK_X: tl.constexpr
-):
+def combine_kernel(partial_ptr, log_sum_ptr, out_ptr, C: tl.constexpr, SPLITS: tl.constexpr, BLOCK_X: tl.constexpr):
     """out = sum over shares of partial * exp(log_sum) / sum of exp(log_sum); zeros if every share is empty."""
     row = tl.program_id(0).to(tl.int64)
     share, latent = tl.arange(0, BLOCK_X), tl.arange(0, C)
-    log_sum = tl.load(peak_ptr + row * SPLITS + share, mask=share < SPLITS, other=float("-inf"))
+    log_sum = tl.load(log_sum_ptr + row * SPLITS + share, mask=share < SPLITS, other=float("-inf"))
     peak = tl.max(log_sum, axis=0)
     weights = tl.exp(log_sum - tl.where(peak > float("-inf"), peak, 0.0))
     partial_at = partial_ptr + (row * SPLITS + share[:, None]) * C + latent[None, :]
@@ -120,15 +122,15 @@ def mla_decode(q_BHX, cache_PSX, table_BJ, lengths_B, latent: int, scale: float,
     block_h, block_s, planned = plan(B, H, table_BJ.shape[1] * page, latent)
     splits = planned if splits is None else splits
     partial = empty(B * H, splits, latent, device=q_BHX.device)
-    peak = empty(B * H, splits, device=q_BHX.device)
+    log_sum = empty(B * H, splits, device=q_BHX.device)
     out_BHC = empty(B, H, latent, dtype=q_BHX.dtype, device=q_BHX.device)
     split_kernel[(B, cdiv(H, block_h), splits)](
-        q_BHX.contiguous(), cache_PSX.contiguous(), table_BJ.contiguous(), lengths_B, partial, peak, scale, H,
+        q_BHX.contiguous(), cache_PSX.contiguous(), table_BJ.contiguous(), lengths_B, partial, log_sum, scale, H,
         table_BJ.shape[1], C=latent, R=R, PAGE=page, BLOCK_H=block_h, BLOCK_S=block_s, SPLITS=splits,
         PRECISION="ieee" if q_BHX.dtype == torch.float32 else "tf32", num_warps=8, num_stages=2,
     )  # fmt: skip
     combine_kernel[(B * H,)](
-        partial, peak, out_BHC, C=latent, SPLITS=splits, BLOCK_X=max(2, next_power_of_2(splits))
+        partial, log_sum, out_BHC, C=latent, SPLITS=splits, BLOCK_X=max(2, next_power_of_2(splits))
     )
     return out_BHC
 
