@@ -25,6 +25,7 @@ from minimoe_course.watch import watched
 __all__ = ["Verdict", "check", "grade", "judge"]
 
 GOES_ON = "The notebook goes on with the library's version."
+NOTHING = "your function gives nothing back for this input: on the way that it takes here there is no result."
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def judge(exercise: Exercise, fn: Callable, may_call_library: bool = False) -> V
         return Verdict("wrong", f"expected a function, got {type(fn).__name__} {as_text(fn)}")
     cases = exercise.cases()
     expected = [_run(exercise.reference, case) for case in cases]
-    given = []
+    given, nothing = [], None
     for case in cases:
         try:
             answer, problem = _supervised(exercise, fn, case, may_call_library)
@@ -72,12 +73,21 @@ def judge(exercise: Exercise, fn: Callable, may_call_library: bool = False) -> V
             if isinstance(error, NotImplementedError) or "ellipsis" in str(error).lower():
                 return Verdict("unwritten", f"not yet. {GOES_ON}")
             return Verdict("wrong", _raised(fn, error), _example(case))
-        if answer is None or answer is Ellipsis or any(leaf is Ellipsis for leaf in tree_flatten(answer)[0]):
-            return Verdict("unwritten", f"not yet. {GOES_ON}")
-        if problem:
+        if _blank(answer):
+            nothing = case if nothing is None else nothing
+        elif problem:
             return Verdict("wrong", problem)
-        given.append(answer)
+        else:
+            given.append(answer)
+    if not given:
+        return Verdict("unwritten", f"not yet. {GOES_ON}")
+    if nothing is not None:
+        return Verdict("wrong", NOTHING, _example(nothing))
     return _compare(exercise, fn, cases, given, expected)
+
+
+def _blank(answer: Any) -> bool:
+    return answer is None or any(leaf is Ellipsis for leaf in tree_flatten(answer)[0])
 
 
 def _supervised(exercise: Exercise, fn: Callable, case: Case, may_call_library: bool) -> tuple[Any, str]:

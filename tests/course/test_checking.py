@@ -87,6 +87,12 @@ def test_the_readers_exception_is_shown_with_the_line_of_their_cell():
     assert "given    x_MD = [[2]]" in message
 
 
+def test_a_function_that_gives_nothing_for_one_input_is_written_and_the_input_is_shown():
+    verdict = judge(make(), lambda x: x * x if x.numel() != 2 else None)
+    assert verdict.kind == "wrong" and verdict.message.startswith("your function gives nothing back for this input")
+    assert verdict.example == "\n    given    x_MD = [[-1, 3]]"
+
+
 @pytest.mark.parametrize("stub", [lambda x: None, lambda x: ..., lambda x: (x, ...), lambda x: x * ...])
 def test_a_stub_is_unwritten_whichever_way_it_was_left(stub):
     assert judge(make(), stub).kind == "unwritten"
