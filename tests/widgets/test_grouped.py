@@ -78,6 +78,14 @@ def test_the_static_twin_shows_the_same_state(explorer):
     assert "weight gradient: 5 units" in twin._suptitle.get_text()
 
 
+def test_both_axes_are_labelled_and_the_longest_bar_ends_before_the_edge(explorer):
+    above, below = explorer.static().axes
+    assert "rows" in above.get_xlabel() and "time" in below.get_xlabel()
+    assert explorer.picture.longest == 80 < above.get_xlim()[1] < 1.1 * 80  # 70 rows in tiles of 16
+    assert explorer.picture.plan.length < below.get_xlim()[1]
+    assert ">80 rows<" in explorer.canvas.value
+
+
 def test_it_opens_without_loads_and_refuses_what_is_none():
     assert "0% of the tiles" in GroupedExplorer().title.value
     loads = [{"loads": {"a": bad}} for bad in ([], [0], [-1, 2])]

@@ -67,15 +67,20 @@ class Picture:
             seen[t.expert] = at + self.tile
         return out
 
+    @property
+    def longest(self) -> int:
+        """Rows of the longest bar, its padding included."""
+        return max((at + self.tile for _, at, _, _ in self.bars()), default=1)
+
     def svg(self) -> str:
         """The picture as an SVG that fits its cell's width."""
         high, low = max(7, min(14, 200 // len(self.load_E))), max(6, min(14, 200 // self.processors))
-        top, gap = 22, 44
+        top, gap = 22, 56
         second = top + high * len(self.load_E) + gap
         total = second + low * self.processors + 22
         wide = WIDTH - LEFT - 4
         parts = [_text(0, 14, "rows of each expert, in tiles (pale: padding)")]
-        row = wide / max(1, max((at + self.tile for _, at, _, _ in self.bars()), default=1))
+        row = wide / self.longest
         for expert in range(len(self.load_E)):
             parts.append(_text(LEFT - 4, top + high * expert + high - 2, str(expert), "end", min(TEXT, high)))
         for expert, at, rows, padding in self.bars():
@@ -83,6 +88,8 @@ class Picture:
             parts.append(_box(LEFT + at * row, y, rows * row, high - 1, expert))
             if padding:
                 parts.append(_box(LEFT + (at + rows) * row, y, padding * row, high - 1, expert, pale=True))
+        parts.append(_text(LEFT, second - gap + TEXT + 2, "0"))
+        parts.append(_text(WIDTH - 4, second - gap + TEXT + 2, f"{self.longest} rows", "end"))
         parts.append(_text(0, second - 8, "programs on each multiprocessor, time to the right"))
         unit = wide / max(1, self.plan.length)
         for run in self.plan.runs:
@@ -113,10 +120,12 @@ class Picture:
             if self.processors <= 24 and self.plan.length <= 40:
                 where = (run.start + run.length / 2, run.processor)
                 below.text(*where, str(run.expert), ha="center", va="center", fontsize=7, color=_ink(run.expert))
-        longest = max((at + self.tile for _, at, _, _ in self.bars()), default=1)
-        above.set(xlim=(0, longest), ylim=(len(self.load_E) - 0.5, -0.5), ylabel="expert", yticks=_ticks(self.load_E))
+        above.set(xlim=(0, 1.03 * self.longest), xlabel="rows (tokens sent to the expert, and padding)")
+        above.set(ylim=(len(self.load_E) - 0.5, -0.5), ylabel="expert", yticks=_ticks(self.load_E))
         above.set_title("rows of each expert, in tiles (hatched: padding)", fontsize=9, loc="left")
-        below.set(xlim=(0, max(1, self.plan.length)), ylim=(self.processors - 0.5, -0.5), ylabel="multiprocessor")
+        below.set(
+            xlim=(0, 1.03 * max(1, self.plan.length)), ylim=(self.processors - 0.5, -0.5), ylabel="multiprocessor"
+        )
         below.set(xlabel="time (units: one tile's product)", yticks=_ticks(range(self.processors)))
         below.set_title("programs on each multiprocessor, with their expert", fontsize=9, loc="left")
         for ax in (above, below):
