@@ -67,7 +67,8 @@ def fp8_gemm(x_MD, x_scale_MJ, weight_FD, w_scale_IJ, dtype: torch.dtype = torch
         raise ValueError(f"x of shape {(M, D)} in blocks, scales {tuple(x_scale_MJ.shape)}: want tiles, (M, D / 128)")
     w_rows = rows_a_scale(weight_FD, w_scale_IJ)
     out_MF = empty(M, F, dtype=dtype, device=x_MD.device)
-    block_m = min(128, max(16, next_power_of_2(M)))
+    most = 64 if w_rows == 1 else 128  # a scale for every column: with 128 rows the registers would spill
+    block_m = min(most, max(16, next_power_of_2(M)))
     block_f = min(TILE, max(16, next_power_of_2(F)))
     fp8_gemm_kernel[(cdiv(M, block_m), cdiv(F, block_f))](
         x_MD, x_scale_MJ.contiguous(), weight_FD, w_scale_IJ.contiguous(), out_MF, M, F, D, x_MD.stride(0),
