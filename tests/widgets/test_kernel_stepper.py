@@ -112,11 +112,11 @@ def test_before_the_first_program_nothing_is_touched(stepper):
         ("(rows < M) & (columns < F))", "(rows < M))", "OutOfBounds: program (2, 1, 0) of matmul stores"),
         ("tl.program_id(1) * BLOCK_F + tl.arange", "tl.arange", "nothing was stored there"),
         ("tl.dot(a, b, acc)", "tl.dot(a, b)", "elements of C are wrong, the first at"),
-        ("(down < D) & (columns < F), other=0.0", "(down < D) & (columns < F)", "a mask had switched off"),
+        ("(down < D) & (columns < F), other=0.0", "(down < D) & (columns < F)", "lanes"),
         ("tl.store(c_ptr", "tl.store(a_ptr", "of A where the mask is True"),
         ("c_ptr + rows * F + columns", "c_ptr + rows * 0 + columns", "StoreConflict"),
         ("tl.zeros((BLOCK_M, BLOCK_F), dtype=tl.float32)", "tl.zeros((BLOCK_M, 7), dtype=tl.float32)", "Error"),
-        ("acc, mask", "acc + tl.load(c_ptr + rows * F + columns, mask=columns < 0), mask", "not numbers"),
+        ("acc, mask", "acc + tl.load(c_ptr + rows * F + columns, mask=columns < 0), mask", "lanes"),
     ],
 )
 def test_a_wrong_kernel_is_stepped_and_the_simulators_words_are_shown(old, new, says):
@@ -179,3 +179,12 @@ def test_the_twin_is_a_picture_with_words(stepper):
     twin = stepper.static()
     assert twin.png().startswith(b"\x89PNG")
     assert "40 x 24" in twin.alt and str(stepper.picture.loaded[-1]) in twin.alt.replace(",", "")
+
+
+def test_the_twin_says_what_its_colours_mean(stepper):
+    (legend,) = stepper.static().legends
+    labels = {text.get_text() for text in legend.get_texts()}
+    assert {"not read, not written", "A: read 1x", "A: read 2x", "B: read 3x", "C: written"} <= labels
+    assert "program at work" in labels
+    broken = KernelStepper(slipped("mask=(rows < M) & (across < D), other=0.0", "other=0.0"), **SMALL)
+    assert "touched before it was stopped" in {t.get_text() for t in broken.static().legends[0].get_texts()}

@@ -2,7 +2,8 @@
 
 The reader chooses sizes, tiles and the order, and sees which band of A and of B each program reads, which tile of C it
 writes, and what that costs beside the least possible. A kernel of the reader's own is stepped the same way; one that
-leaves its matrices stops at the access that the simulator refused.
+leaves its matrices stops at the access that the simulator refused. `KernelStepper.decode` steps the project's
+`mla_decode` instead.
 
 Callbacks may arrive on another thread than the one that runs cells (JupyterLab uses subshells), hence the lock.
 
@@ -15,6 +16,7 @@ import ipywidgets as widgets
 
 from minimoe_kernels.kernel import Kernel
 from minimoe_widgets.kernel_stepper_canvas import StepperCanvas
+from minimoe_widgets.kernel_stepper_decode import DecodeStepper
 from minimoe_widgets.kernel_stepper_matmul import matmul
 from minimoe_widgets.kernel_stepper_trace import ORDERS, Sizes, trace
 from minimoe_widgets.kernel_stepper_twin import draw_twin
@@ -54,6 +56,17 @@ class KernelStepper(widgets.VBox):
             control.observe(self._on_sizes, "value")
         for control in (self.order, self.together, self.step):
             control.observe(self._on_look, "value")
+
+    @staticmethod
+    def decode(splits: int = 2, heads: int = 16, lengths=(75, 21, 0), page: int = 16, at: int | None = None):
+        """The other view: the project's `mla_decode` on a paged cache, stepped block by block of every program.
+
+        `splits`: shares of each sequence, 1 to 8. `heads`: 8, 16, 32, 64 or 128; above 64 a page is read once for each
+        64. `lengths`: entries of each sequence, 0 to 128, one to six of them. `page`: entries of a page, 8, 16 or 32.
+        `at`: the step it opens at; by default one in which a maximum rises. Latents of 32 and rotary keys of 16
+        numbers, in bfloat16. Raises ValueError for other values. Chapter 16.
+        """
+        return DecodeStepper(splits, heads, lengths, page, at)
 
     @staticmethod
     def _check(M, D, F, tiles, order, together):

@@ -37,13 +37,18 @@ class Picture:
         return flops / (loaded + stored) if loaded + stored else 0.0
 
     @property
+    def stopped(self) -> bool:
+        """Whether the program shown is the one that the simulator stopped."""
+        return self.found.stopped and self.at == len(self.programs)
+
+    @property
     def ideal(self) -> float:
         """FLOPs a byte of the same product if every matrix crossed the bus once."""
         return self.found.sizes.ideal_flops / self.found.sizes.ideal_bytes
 
     def title(self) -> str:
         total = len(self.programs)
-        if self.found.stopped and self.at == total:
+        if self.stopped:
             return f"Program {self.current.place[:2]} was stopped by the simulator, after {self.at - 1} that were not"
         loaded, stored, _ = self.counts
         more = (loaded + stored) / self.found.sizes.ideal_bytes
@@ -115,5 +120,5 @@ class Picture:
             "shades": {name: shade.tobytes() for name, shade in self.shades().items()},
             "boxes": self.boxes(), "loaded": [0, *self.loaded], "shared": [0, *self.shared],
             "once": ITEM * sizes.D * (sizes.M + sizes.F), "together": self.together,
-            "stopped": self.found.stopped and self.at == len(self.programs),
+            "stopped": self.stopped,
         }  # fmt: skip
