@@ -1,8 +1,13 @@
-"""The fixture that every kernel's test stands on."""
+"""The fixture that every kernel's test stands on, and a clock for the bench where there is no GPU."""
+
+import copy
+from dataclasses import replace
 
 import pytest
 
-from minimoe_kernels import sim
+from minimoe_kernels import bench, sim
+
+COMPILE = ("torch.compile",)  # it takes seconds, and its peers have a test of their own
 
 
 @pytest.fixture
@@ -10,3 +15,59 @@ def every_order():
     """Launches run forward, reversed and shuffled; outputs lie between red zones; reading the unwritten is an error."""
     with sim.session(sim.ORDERS) as ran, sim.red_zones():
         yield ran
+
+
+class PretendClock:
+    """A clock that measures nothing, so that the bench can be tested without a GPU: it calls, and says `us`.
+
+    Its method is no GPU's, and its environment lacks a driver and versions: twice a reason why no record of it is ever
+    written. A test that needs a record which reads as valid says so by giving both, and writes below tmp_path.
+    """
+
+    l2, device = "cold", "cpu"
+
+    def __init__(self, us=200.0, env=None, method="pretended"):
+        self.us, self.method, self.called = us, method, []
+        self._env = {"gpu": "NVIDIA H100 80GB HBM3", "arch": 90} | (env or {})
+
+    def sample(self, call):
+        call()
+        self.called.append(call)
+        return [self.us * factor for factor in (0.9, 1.0, 1.2)]
+
+    def peak_bytes(self, call):
+        return 1000
+
+    def roofs(self, dtype):
+        return 700.0, 3000.0
+
+    def env(self):
+        return dict(self._env)
+
+
+VERSIONS = {"driver": "580.1", "cuda": "13.0", "torch": "2.13.0", "triton": "3.7.1", "python": "3.11.9"}
+
+
+@pytest.fixture
+def pretend():
+    """`PretendClock`."""
+    return PretendClock
+
+
+@pytest.fixture
+def believable():
+    """A pretending clock whose records are accepted: pretend it is a GPU's."""
+    return lambda us=200.0: PretendClock(us, VERSIONS, "events")
+
+
+@pytest.fixture(scope="session")
+def measured():
+    """A record with every field right, made by the bench at small sizes and a pretending clock."""
+    case = next(case for case in bench.CASES if case.kernel == "swiglu")
+    return bench.run(replace(case, sizes=case.small), PretendClock(200.0, VERSIONS, "events"), "cpu", leave_out=COMPILE)
+
+
+@pytest.fixture
+def record(measured):
+    """A copy of it, to be changed."""
+    return copy.deepcopy(measured)

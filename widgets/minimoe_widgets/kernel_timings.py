@@ -18,10 +18,10 @@ import ipywidgets as widgets
 
 from minimoe_kernels.resources import PATH as RESOURCES
 from minimoe_kernels.sim import Counts, Session
+from minimoe_kernels.timing_records import TIMINGS, latest, read_records
 from minimoe_widgets.fit import fitted
 from minimoe_widgets.kernel_timings_bounds import CASES, counted
 from minimoe_widgets.kernel_timings_figure import TimingsFigure
-from minimoe_widgets.kernel_timings_records import TIMINGS, read_records
 from minimoe_widgets.kernel_timings_twin import draw_twin
 from minimoe_widgets.kernel_timings_words import NOT_MEASURED, Picture, resource_table
 from minimoe_widgets.text_input import said
@@ -43,7 +43,7 @@ class KernelTimings(widgets.VBox):
 
     def __init__(self, kernel: str = "mla_decode", shape: str | None = None, counted=None, timings=TIMINGS):
         self._lock, self._quiet, self._counts = threading.RLock(), True, {}
-        self.records = read_records(timings)
+        self.records = latest(read_records(timings))
         self.own = _intensities(counted)
         report = json.loads(Path(RESOURCES).read_text())
         self._resources, self._triton = report["kernels"], report["triton"]

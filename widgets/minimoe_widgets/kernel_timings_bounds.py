@@ -1,7 +1,7 @@
 """What a kernel must move and compute at DeepSeek-V3's sizes, by formula, and what the simulator counts at small ones.
 
-A bound is a floor under the time, never a time: each tensor once across the memory bus, no product twice. The simulator
-counts every load in full, so a tensor that several programs read stands in its count several times.
+A bound is a floor under the time, never a time (`minimoe_kernels.work` has the formulas). The simulator counts every
+load in full, so a tensor that several programs read stands in its count several times.
 
 How the production version differs: Nsight Compute reads both from hardware counters, for the launch that ran.
 """
@@ -18,11 +18,12 @@ from minimoe_kernels.mla_decode import mla_decode
 from minimoe_kernels.mla_prefill import mla_prefill
 from minimoe_kernels.rms_norm import rms_norm
 from minimoe_kernels.swiglu import swiglu
+from minimoe_kernels.work import DATASHEETS, WORK, floors_us
 
 __all__ = ["CASES", "DATASHEET", "Case", "counted"]
 
-# One H100 SXM, dense. Source: NVIDIA H100 Tensor Core GPU datasheet.
-DATASHEET = {"bf16": (989.0, 3350.0), "fp8": (1979.0, 3350.0)}  # TFLOP/s, GB/s
+H100 = DATASHEETS["NVIDIA H100 80GB HBM3"]
+DATASHEET = {dtype: (H100[dtype], H100["GBs"]) for dtype in ("bf16", "fp8")}  # TFLOP/s, GB/s
 D, F = V3.hidden_size, V3.moe_intermediate_size
 C, R, N, W = V3.kv_lora_rank, V3.qk_rope_head_dim, V3.qk_nope_head_dim, V3.v_head_dim
 BF16 = torch.bfloat16
@@ -48,7 +49,7 @@ class Case:
 
     def at_least_us(self, tflops: float, gigabytes: float) -> tuple[float, float]:
         """The two floors under the time: of memory and of arithmetic."""
-        return self.bytes / gigabytes / 1e3, self.flops / tflops / 1e6
+        return floors_us(self, tflops, gigabytes)
 
     def roof(self, tflops: float, gigabytes: float) -> float:
         """TFLOP/s at most."""
@@ -89,29 +90,28 @@ def _prefill():
     mla_prefill(*(torch.ones(1, 128, *shape, dtype=BF16) for shape in (nope, rotary, nope, shared, nope)), 0.1)
 
 
+def _case(kernel, sizes, shape, launch, small, small_shape):
+    work = WORK[kernel](**sizes)
+    return Case(kernel, shape, work.dtype, work.bytes, work.flops, launch, small, small_shape)
+
+
 def _decoding(heads: int) -> Case:
-    B, S = 128, 4096
-    once = 2 * (B * S * (C + R) + B * heads * (2 * C + R))  # the cache, the queries and the results
-    block = f"BLOCK_H={min(64, heads)},"
-    work, shape = 2 * B * S * heads * (2 * C + R), f"{B} sequences of {S}, {heads} heads"
+    sizes, block = {"B": 128, "S": 4096, "H": heads, "C": C, "R": R}, f"BLOCK_H={min(64, heads)},"
     small = f"1 sequence of 128, {heads} heads, latent 64"
-    return Case("mla_decode", shape, "bf16", once, work, ("split_kernel(", block), _decode(heads), small)
+    shape = f"128 sequences of 4096, {heads} heads"
+    return _case("mla_decode", sizes, shape, ("split_kernel(", block), _decode(heads), small)
 
 
 def _cases():
-    T, rows = 8192, 8192 * V3.num_experts_per_tok
-    yield Case("rms_norm", f"{T} x {D}", "bf16", 4 * T * D + 2 * D, 4 * T * D, ("rms_norm_forward(",), _norm, "8 x 256")
-    yield Case("swiglu", f"{rows} x {F}", "bf16", 6 * rows * F, 3 * rows * F, ("swiglu_forward(",), _swiglu, "8 x 256")
-    scales = 4 * (T * D // 128 + F * D // 128**2)
-    moved = T * D + D * F + 2 * T * F + scales
-    yield Case("fp8_gemm", f"{T} x {D} x {F}", "fp8", moved, 2 * T * D * F, ("fp8_gemm_kernel(",), _product,
-               "128 x 256 x 128")  # fmt: skip
+    T, rows, H = 8192, 8192 * V3.num_experts_per_tok, V3.num_attention_heads
+    yield _case("rms_norm", {"M": T, "D": D}, f"{T} x {D}", ("rms_norm_forward(",), _norm, "8 x 256")
+    yield _case("swiglu", {"M": rows, "F": F}, f"{rows} x {F}", ("swiglu_forward(",), _swiglu, "8 x 256")
+    sizes = {"M": T, "F": F, "D": D}
+    launch = "fp8_gemm_kernel(", "W_ROWS=128"  # the weight in blocks
+    yield _case("fp8_gemm", sizes, f"{T} x {D} x {F}", launch, _product, "128 x 256 x 128")
     yield from map(_decoding, (16, 64, 128))
-    H = V3.num_attention_heads
-    moved = 2 * (T * H * (N + R) + T * H * N + T * R + 2 * T * H * W)
-    flops = 2 * H * (T * (T + 1) // 2) * (N + R + W)
-    yield Case("mla_prefill", f"{T} tokens, {H} heads", "bf16", moved, flops, ("prefill_kernel(",), _prefill,
-               "128 tokens, 2 heads of 32 + 16")  # fmt: skip
+    sizes, small = {"T": T, "H": H, "N": N, "R": R, "W": W}, "128 tokens, 2 heads of 32 + 16"
+    yield _case("mla_prefill", sizes, f"{T} tokens, {H} heads", ("prefill_kernel(",), _prefill, small)
 
 
 CASES = tuple(_cases())

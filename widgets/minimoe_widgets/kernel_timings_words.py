@@ -7,8 +7,8 @@ import html
 from dataclasses import dataclass, field
 
 from minimoe_kernels.sim import Counts
+from minimoe_kernels.timing_records import Record
 from minimoe_widgets.kernel_timings_bounds import DATASHEET, Case
-from minimoe_widgets.kernel_timings_records import Record
 
 __all__ = ["Picture", "resource_table"]
 
@@ -70,16 +70,12 @@ class Picture:
     def title(self) -> str:
         if self.record:
             (own, (median, _, _)) = next(iter(self.record.times.items()))
-            shares = [self.record.tflops(median) / self._at(kind) for kind in ("datasheet", "measured")]
+            shares = [self.record.share(kind) for kind in ("datasheet", "measured")]
             head = f"{own}: {median:,.4g} us, {shares[0]:.0%} of the datasheet's roof, {shares[1]:.0%} of the measured"
             return f"{head} ({self.name})"
         memory, work = (value for value, _, _ in self.bars.values())
         which = "bandwidth" if memory > work else "compute"
         return f"{NOT_MEASURED}. {self.name}: {which}-bound, at least {max(memory, work):,.4g} us on an H100"
-
-    def _at(self, kind: str) -> float:
-        peak, bandwidth = self.roofs[kind]
-        return min(peak, self.record.intensity * bandwidth / 1e3)
 
     def badge(self) -> str:
         if self.record:
