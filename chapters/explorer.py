@@ -13,7 +13,7 @@
 # %% [markdown]
 # # All explorers, on any model
 #
-# Pick one of the course's models, or choose "a folder of mine" and type the path of a folder in the official layout: `config.json` and `*.safetensors`, with `tokenizer.json` if texts are to be read. Models up to 0.2 billion parameters are opened. The explorer of a tab is made when you open the tab and ends when you leave it, its training included. The Balance tab trains a model of the same shape from new weights, without its MTP module.
+# Pick one of the course's models, or choose "a folder of mine" and type the path of a folder in the official layout: `config.json` and `*.safetensors`, with `tokenizer.json` if texts are to be read. Models up to 0.2 billion parameters are opened. The explorer of a tab is made when you open the tab and ends when you leave it, its training included. The Balance tab trains a model of the same shape from new weights, without its MTP module. The last four tabs are about kernels and show the same on every model.
 #
 # `make explorer` serves this notebook as a page of its own.
 
@@ -39,6 +39,12 @@ explorers
 # | Speculation | Which drafted tokens are kept, and is it quicker? | [05](05_mtp.ipynb) |
 # | Context | How far can the model read, and what does YaRN change? | [06](06_context.ipynb) |
 # | Rollout | What did reinforcement learning do to the answers? (The run of the model's folder, or R1-Zero's.) | [10](10_r1_zero.ipynb) |
+# | Refusal | How many steps of fine-tuning remove a refusal, and what does a guard catch? (On the model if it refuses, or on R1.) | [13](13_safety.ipynb) |
+# | FP8 | What do tiles and blocks keep of the model's weights in 8 bits, and of a long sum? | [17](17_fp8.ipynb) |
+# | Grouped GEMM | What does an uneven load cost the product of all experts? | [15](15_grouped_gemm.ipynb) |
+# | Matmul | Which program reads which tiles, and how often does each byte cross the bus? | [14](14_first_kernels.ipynb) |
+# | Decode | Which pages does each split read, and how are their softmaxes joined? | [16](16_mla_decode.ipynb) |
+# | Timings | Which roof does a kernel meet, and what has been measured? | [14](14_first_kernels.ipynb), [16](16_mla_decode.ipynb) |
 #
 # The pictures show the tabs on `nano`, for readers without a kernel.
 

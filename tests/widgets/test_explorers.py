@@ -12,6 +12,9 @@ from minimoe_widgets.explorers import OWN, Explorers
 from minimoe_widgets.model_folder import open_folder
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+OTHERS = {
+    "Grouped GEMM": "GroupedExplorer", "Matmul": "KernelStepper", "Decode": "DecodeStepper", "Timings": "KernelTimings",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +37,10 @@ def open_tab(page, name):
 def test_only_the_open_tabs_explorer_exists(page):
     for name in page.tabs:
         explorer = open_tab(page, name)
-        assert type(explorer).__name__ == f"{name}Explorer"
+        assert type(explorer).__name__ == OTHERS.get(name, f"{name}Explorer")
         assert [len(box.children) for box in page.tab.children] == [int(tab == name) for tab in page.tabs]
-    assert page.tabs == ["Routing", "Compression", "Balance", "Speculation", "Context", "Rollout"]
+    about_models = ["Routing", "Compression", "Balance", "Speculation", "Context", "Rollout", "Refusal", "FP8"]
+    assert page.tabs == [*about_models, *OTHERS]
 
 
 def test_leaving_a_tab_ends_its_training(page):
@@ -102,7 +106,7 @@ def test_every_tab_has_a_picture_that_needs_no_kernel(page):
     for name in page.tabs:
         twin = page.static(name)
         assert twin.png().startswith(b"\x89PNG") and len(twin.alt) > 60
-    assert [len(box.children) for box in page.tab.children] == [1, 0, 0, 0, 0, 0]
+    assert [len(box.children) for box in page.tab.children] == [1] + [0] * (len(page.tabs) - 1)
 
 
 def test_a_picture_is_drawn_without_announcing_widgets(page, monkeypatch):
@@ -110,6 +114,19 @@ def test_a_picture_is_drawn_without_announcing_widgets(page, monkeypatch):
     monkeypatch.setattr(comm, "create_comm", lambda **what: announced.append(what))
     page.static("Compression")
     assert announced == [] and comm.create_comm is not comm.DummyComm
+
+
+def test_the_refusal_tab_tunes_a_model_that_refuses_and_r1_in_place_of_one_that_does_not(page):
+    page.picker.value = "r1/r1"
+    assert open_tab(page, "Refusal").model is page._opened.model
+    page.picker.value = "nano"
+    assert page.explorer.model is not page._opened.model
+    assert page.explorer.tokenizer.vocab_size == open_folder(DATA / "r1" / "r1").tokenizer.vocab_size
+
+
+def test_the_fp8_tab_shows_the_models_own_weights(page):
+    weight = page._opened.model.model.layers[0].self_attn.o_proj.weight
+    assert open_tab(page, "FP8")._x_XZ.equal(weight[:256, :1024])
 
 
 def test_an_unknown_model_is_refused():

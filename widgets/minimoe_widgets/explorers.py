@@ -17,6 +17,7 @@ import comm
 import ipywidgets as widgets
 
 from minimoe.rl.record import GROUPS_NAME
+from minimoe.rl.refusal import ASKED, answer
 from minimoe.tokenizer import SPECIAL_TOKENS
 from minimoe.training import load_corpus
 from minimoe.training.loop import LOG_NAME
@@ -24,7 +25,13 @@ from minimoe_widgets.balance import BalanceExplorer
 from minimoe_widgets.balance_run import default_config
 from minimoe_widgets.compression import CompressionExplorer
 from minimoe_widgets.context import ContextExplorer
+from minimoe_widgets.fp8 import FP8Explorer
+from minimoe_widgets.fp8_scales import MOST_COLUMNS, MOST_ROWS
+from minimoe_widgets.grouped import GroupedExplorer
+from minimoe_widgets.kernel_stepper import KernelStepper
+from minimoe_widgets.kernel_timings import KernelTimings
 from minimoe_widgets.model_folder import ModelFolder, open_folder, shipped
+from minimoe_widgets.refusal import RefusalExplorer
 from minimoe_widgets.rollout import RolloutExplorer
 from minimoe_widgets.routing import RoutingExplorer
 from minimoe_widgets.speculation import SpeculationExplorer
@@ -44,7 +51,8 @@ class Explorers(widgets.VBox):
 
     Takes the course's `data` folder, whose models are listed and whose `wordnet` is what BalanceExplorer trains on;
     `model` is the one it opens with. `tabs` are their names. What an explorer cannot show of a model, its tab says. The
-    Rollout tab shows recorded training: the model's own, or that of `zero`.
+    Rollout tab shows recorded training, the model's own or that of `zero`; the Refusal tab tunes the model if it was
+    taught to refuse, else R1; FP8 shows the model's own weights. The last four tabs are about kernels, not models.
     """
 
     def __init__(self, data, model: str = "nano"):
@@ -61,6 +69,12 @@ class Explorers(widgets.VBox):
             "Speculation": self._speculation,
             "Context": self._context,
             "Rollout": self._rollout,
+            "Refusal": self._refusal,
+            "FP8": self._fp8,
+            "Grouped GEMM": lambda _: GroupedExplorer(),
+            "Matmul": lambda _: KernelStepper(),
+            "Decode": lambda _: KernelStepper.decode(),
+            "Timings": lambda _: KernelTimings(),
         }
         self._build(model)
         super().__init__([self._picker, self.notice, self.tab])
@@ -170,6 +184,17 @@ class Explorers(widgets.VBox):
         """The run that made the model, where its folder recorded one; else the course's R1-Zero."""
         own = (opened.folder / GROUPS_NAME).exists() and (opened.folder / LOG_NAME).exists()
         return RolloutExplorer(opened.folder if own else self._data / "zero")
+
+    def _refusal(self, opened: ModelFolder):
+        """The model where it refuses most of what is forbidden, else the course's R1."""
+        if opened.tokenizer is None or answer(opened.model, opened.tokenizer, ASKED["plain"]).refused < 0.5:
+            opened = open_folder(self._data / "r1" / "r1")
+        return RefusalExplorer(opened.model, opened.tokenizer)
+
+    def _fp8(self, opened: ModelFolder):
+        """The first output projection of attention, or the part of it that can be shown."""
+        weight_XZ = opened.model.model.layers[0].self_attn.o_proj.weight.detach()
+        return FP8Explorer(weight_XZ[:MOST_ROWS, :MOST_COLUMNS])
 
     def static(self, tab: str | None = None) -> Twin:
         """The open tab's explorer, or that of the tab named `tab`, as a figure that needs no kernel."""
