@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from minimoe_course.exercise import Exercise, Wrong
+from minimoe_course.exercise import Exercise, Law, Wrong
 from minimoe_course.first_kernels import Launched
 from minimoe_course.grouped_kernels import TILE, aligned, launch_grouped
 from minimoe_kernels import align as align_module
@@ -58,6 +58,21 @@ def _from_behind(chosen_A, a):
     return int((chosen_A[a + 1 :] == chosen_A[a]).sum())
 
 
+def _stable(fn, case):
+    """False where blocks are right and those within a block stand in another order than they came."""
+    chosen_A, where_A = case["chosen_A"], torch.as_tensor(fn(*case.values()))
+    order_A = where_A.argsort()
+    grouped_right = where_A[order_A].equal(torch.arange(len(chosen_A))) and bool((chosen_A[order_A].diff() >= 0).all())
+    return not grouped_right or order_A.equal(chosen_A.argsort(stable=True))
+
+
+def _not_the_order(fn, case):
+    """False where the result lists the assignments sorted by expert, as an unstable `argsort` does, not their places."""
+    chosen_A, given_A = case["chosen_A"], torch.as_tensor(fn(*case.values()))
+    lists = given_A.sort().values.equal(torch.arange(len(chosen_A))) and bool((chosen_A[given_A].diff() >= 0).all())
+    return not lists or given_A.equal(places(*case.values()))
+
+
 PLACES = Exercise(
     key="15.places",
     reference=places,
@@ -73,6 +88,10 @@ PLACES = Exercise(
         Wrong("no start", _places(torch.zeros_like), "every block begins at 0: add the number of assignments of all smaller experts."),
         Wrong("one place for the empty", _places(lambda counts: _before(counts.clamp(min=1))), "you keep a place free for an expert without tokens; its block is empty."),
         Wrong("counted from one", _places(lambda counts: _before(counts) + 1), "places are numbered from 0."),
+    ),
+    laws=(
+        Law("each expert has its own block, but within a block those who came first do not stand first: your sort is not stable. (`argsort` promises it only with `stable=True`.)", _stable),
+        Law("you give, for each place, the assignment that stands there, and those of one expert not in the order in which they came: your sort is not stable. Asked is the other way round: for each assignment, its place.", _not_the_order),
     ),
     hints=(
         "How many assignments have a smaller expert? They all stand in front. And how many with the same expert come earlier?",
@@ -141,7 +160,12 @@ GROUPED = Exercise(
         Wrong("full tiles only", slipped(("rows < tl.load(ends_ptr + expert)", "(rows < 0) | (tl.load(tile_start_ptr + tl.program_id(0)) + TILE <= tl.load(ends_ptr + expert))")), "rows in tiles that are not full are NaN: the mask lets through those rows of the tile that are the expert's."),
         Wrong("one column short", slipped(("mask=mine & (f < F))", "mask=mine & (f < F - 1))")), "the last column is NaN: your mask ends one column too early."),
         Wrong("inner axis short", slipped(("(d[:, None] < D)", "(d[:, None] < D - 1)")), "the last number of each row of x does not reach your sum."),
+        Wrong("rounded", slipped((DOT, f"{DOT}.to(tl.bfloat16)")), "your numbers are right to 3 digits: somewhere the sum is rounded to bfloat16. `tl.dot` gives float32 and `out_ptr` holds float32; store the sum as it is."),
+        Wrong("a tile's number for its start", slipped(("tl.load(tile_start_ptr + tl.program_id(0))", "tl.program_id(0) * TILE")), "rows are NaN, since no program stored them: you let tile t begin at row t * TILE. After the first tile that is not full it begins earlier; look it up in tile_start_ptr."),
         Wrong("expert 0 left out", slipped(("expert >= 0", "expert > 0")), "expert 0 is a real expert, its rows are NaN; the tiles without work have expert -1."),
+    ),
+    laws=(
+        Law("some of your result is NaN: it begins unwritten, and no program stored anything there. Call your function on the input below and look which rows or columns are missing.", lambda fn, case: not fn(*case.values()).isnan().any()),
     ),
     may_use=MOVED,
     forbid=(grouped_module.grouped_gemm,),
@@ -193,7 +217,7 @@ def _tilewise(count):
 WRONG_ROWS = Exercise(
     key="15.wrong_rows",
     reference=wrong_rows,
-    source=grouped_module.rows_kernel.fn,
+    source=align_module.align_reference,
     inputs=_rows_inputs,
     tolerance=0.0, because="whole numbers",
     wrong=(
@@ -217,7 +241,7 @@ WRONG_ROWS = Exercise(
         "    first_A = expert_A[torch.arange(len(expert_A)) // 4 * 4]\n"
         "    return int((expert_A != first_A).sum())\n"
     ),
-    differs="The answer key predicts nothing: it runs the right kernel on careless tiles and counts the rows that differ. Here is the kernel.",
+    differs="The answer key predicts nothing: it runs the right kernel on careless tiles and counts the rows that differ. Here is how the library cuts tiles: each block on its own.",
 )  # fmt: skip
 
 

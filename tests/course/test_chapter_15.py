@@ -17,6 +17,7 @@ from minimoe_course.grouped_kernels import (
     layer_routing,
 )
 from minimoe_kernels import sim
+from minimoe_kernels.checks.mutants import mutants_of, mutate
 from minimoe_kernels.grouped_gemm import grouped_gemm
 from minimoe_kernels.kernel import tl, triton
 from minimoe_widgets.grouped_schedule import WAYS, schedule
@@ -89,6 +90,47 @@ def test_an_unwritten_kernel_is_not_yet_and_the_librarys_own_is_refused(capsys):
 def test_places_that_hand_back_the_inverse_permutation_are_told_so():
     found = judge(PLACES, lambda chosen_A, E: chosen_A.argsort(stable=True))
     assert found.kind == "wrong" and "the other way round" in found.message
+
+
+def shuffled(chosen_A):
+    """A sort by expert in which those of one expert stand anyhow: what `argsort` may give without `stable=True`."""
+    mixed_A = torch.randperm(len(chosen_A), generator=torch.Generator().manual_seed(1))
+    return mixed_A[chosen_A[mixed_A].argsort(stable=True)]
+
+
+def test_an_unstable_sort_is_called_one_whether_its_order_or_its_places_are_given():
+    def inverse(chosen_A, E):
+        return torch.empty_like(chosen_A).scatter_(0, shuffled(chosen_A), torch.arange(len(chosen_A)))
+
+    for answer in (inverse, lambda chosen_A, E: shuffled(chosen_A)):
+        found = judge(PLACES, answer)
+        assert found.kind == "wrong" and "your sort is not stable" in found.message
+    assert judge(PLACES, lambda chosen_A, E: [0] * len(chosen_A)).message.startswith("you return a list of 5")
+
+
+def test_a_result_that_is_nan_somewhere_is_called_unwritten():
+    half = slipped(("mask=mine & (f < F))", "mask=mine & (f < F) & (f % 3 < 2))"))
+    found = judge(GROUPED, half)
+    assert found.kind == "wrong" and "no program stored anything there" in found.message
+
+
+# What these change shows only beyond 1024 assignments, or in the tiles, which places do not have.
+SAME = {("count_kernel", "last tile"), ("place_kernel", "last tile")}
+ALIGN = [(k, m) for k in ("count_kernel", "starts_kernel", "place_kernel") for m in mutants_of("align", k)]
+
+
+@pytest.mark.parametrize("kernel, mutant", [found for found in ALIGN if found not in SAME])
+def test_a_mutant_of_the_sorting_kernels_is_no_right_answer(kernel, mutant):
+    ops = mutate("align", kernel, mutant)
+    answer = lambda chosen_A, E: ops.align(chosen_A[:, None], E).where_MK.flatten().long()  # noqa: E731
+    assert judge(PLACES, answer, may_call_library=True).kind == "wrong"
+
+
+@pytest.mark.parametrize("mutant", mutants_of("grouped_gemm", "rows_kernel"))
+def test_a_mutant_of_the_grouped_product_is_no_right_answer(mutant):
+    ops = mutate("grouped_gemm", "rows_kernel", mutant)
+    answer = lambda x_AD, weight_EFD, load_E: ops.grouped_gemm(x_AD.float(), weight_EFD.float(), aligned(load_E))  # noqa: E731
+    assert judge(GROUPED, answer, may_call_library=True).kind == "wrong"
 
 
 SIZES = [((40, 0, 7, 16, 33), 16, 64, 256), ((0, 3), 32, 128, 16), ((65,), 64, 64, 384)]
