@@ -61,7 +61,7 @@ print("scatter:    assignment at a place", order_A.tolist(), "of expert", chosen
 # ### Exercise: places
 # ●●○○○ · 8 min · build it: the four smallest kernels of an MoE layer do nothing else.
 #
-# Give the place of every assignment $a$ with expert $e_a$, one whole number for each. ($\#$ counts.)
+# Give the place of every assignment $a$ with expert $e_a$: a tensor of whole numbers, as long as `chosen_A`. ($\#$ counts.)
 #
 # $$\mathrm{where}_a = \#\{b : e_b < e_a\} + \#\{b < a : e_b = e_a\}$$
 #
@@ -77,7 +77,17 @@ places = check("15.places", places)
 hints("15.places")
 
 # %% [markdown]
-# **Permute** copies every token's row to its K places. **Unpermute** fetches the K results of a token and adds them, weighted with the gates. In between the experts work on blocks. Here is the whole routed layer in the library's kernels, run by the simulator on 20 tokens, against chapter 03's loop:
+# **Permute** copies every token's row to its K places. Three tokens with two experts each make six rows. Token 0 goes to the experts 2 and 0, so it stands twice. Which row is which token?
+
+# %% tags=["nbval-check-output"]
+three_MK = torch.tensor([[2, 0], [2, 1], [0, 2]])
+place_A = places(three_MK.flatten(), 3)
+for row, a in enumerate(place_A.argsort().tolist()):
+    print(f"row {row}: expert {three_MK.flatten()[a]}, assignment {a}, so token {a // 2}")
+print("rows of each token:", place_A.view(3, 2).tolist())
+
+# %% [markdown]
+# **Unpermute** goes the way back: it fetches the K results of a token from its rows, here 3 and 0 for token 0, and adds them, weighted with the gates. In between the experts work on blocks. Here is the whole routed layer in the library's kernels, run by the simulator on 20 tokens, against chapter 03's loop:
 
 # %%
 from minimoe.model.layers import MLP
@@ -144,7 +154,7 @@ hints("15.wrong_rows")
 #
 # $$\mathrm{out}_{af} = \sum_d x_{ad}\, W_{e(a) f d}$$
 #
-# The grid has a program for each tile (`program_id(0)`) and each block of columns (`program_id(1)`). For each tile `tile_expert_ptr` has its expert and `tile_start_ptr` its first row; for each expert `ends_ptr` has the end of its block, the first row that is not its own any more. There are more programs than tiles, since nobody knows the loads when the grid is launched: a surplus tile has expert −1 and must do nothing (`if expert >= 0:`). The matrices lie one behind the other, each with F rows of D numbers. D fits in BLOCK_D, but need not fill it. x and W are bfloat16; `tl.dot(x, weight)` sums in float32.
+# The grid has a program for each tile (`program_id(0)`) and each block of columns (`program_id(1)`). For each tile `tile_expert_ptr` has its expert and `tile_start_ptr` its first row; for each expert `ends_ptr` has the end of its block, the first row that is not its own any more. There are more programs than tiles, since nobody knows the loads when the grid is launched: a surplus tile has expert −1 and must do nothing (`if expert >= 0:`). The matrices lie one behind the other, each with F rows of D numbers. D fits in BLOCK_D, but need not fill it. x and W are bfloat16; `tl.dot(x, weight)` sums in float32, and the result is kept in float32. It begins unwritten: what no program stores is NaN in the end.
 #
 # By hand: rows `[1] [2] [3]`, loads 2 and 1, matrices `[10]` and `[100]` give `[10] [20] [300]`. (TILE is 4, so that you can follow it; a GPU's tensor cores want 16 rows at least.)
 
@@ -180,7 +190,7 @@ for name, change in slips.items():
     print(f"{name}\n    {verdict(lambda: slipped(change)(x_AD, weight_EFD, load_E))}")
 
 # %% [markdown]
-# The first. A program of expert 0 writes zeros over the three rows of expert 2, one of expert 2 over the first row of expert 3: four rows, 80 numbers. The programs that own them come later and repair it: chapter 14's race. "No complaint" is not the same as right: The second is silent and wrong: starts of 0, 4, 8 instead of 0, 4, 5, so rows 5 to 7 are nobody's and hold NaN, as do 8 to 11 for the same reason. The third takes a neighbour's end, and the last expert has no neighbour. The fourth asks for the end of expert −1.
+# The first. A program of expert 0 writes zeros over the three rows of expert 2, one of expert 2 over the first row of expert 3: four rows, 80 numbers. The programs that own them come later and repair it: chapter 14's race. "No complaint" is not the same as right. The second is silent and wrong: starts of 0, 4, 8 instead of 0, 4, 5, so rows 5 to 7 are nobody's and hold NaN, as do 8 to 11 for the same reason. The third takes a neighbour's end, and the last expert has no neighbour. The fourth asks for the end of expert −1.
 #
 # ### Exercise: what a tile wastes
 # ●●○○○ · 6 min · weigh it: a large tile reads less, as chapter 14 showed. What does it cost?
@@ -318,7 +328,7 @@ for way in WAYS:
     print(f"{way:18} {each}")
 
 # %% [markdown]
-# The loop needs 64 units with either: an expert has at most 16 tiles by 4 blocks, 64 programs, so it is one wave of 4 units, busy or idle, and most of the GPU waits. One launch puts the programs of all experts into the same waves and does not ask whose they are: 12 units with either. (288 programs, with the bias rule 284, on 132 multiprocessors are three waves, the last of them nearly empty: only 73 and 72% busy.)
+# The loop needs 64 units with either: an expert has at most 16 tiles by 4 blocks, 64 programs, so it is one wave of 4 units, busy or idle; sixteen experts one after the other make 64, and most of the GPU waits. One launch puts the programs of all experts into the same waves and does not ask whose they are: 12 units with either. (288 programs, with the bias rule 284, on 132 multiprocessors are three waves, the last of them nearly empty: only 73 and 72% busy.)
 #
 # Wgrad does ask. It has 16 programs an expert; without balancing some walk along 16 tiles and some along one, and in the end all wait for the long ones. That is with small matrices. V3's are 16 blocks wide and 56 deep:
 
@@ -373,7 +383,7 @@ compare_table([
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
 #
-# **One launch against the loop.** V3 with 32 of its experts on a GPU (training and prefill spread the 256 over several), gate and up in one product, so 4096 columns and 7168 deep; every expert has the same load; tiles of 128. By our clock, which charges the loop nothing for its 31 additional launches (a wave is as many programs as there are multiprocessors):
+# **One launch against the loop.** V3 with 32 of its experts on a GPU (training and prefill spread the 256 over several), gate and up in one product, so 4096 columns and 7168 deep; every expert has the same load; tiles of 128. A row is one token at one expert. By our clock, which charges the loop nothing for its 31 additional launches (a wave is as many programs as there are multiprocessors):
 
 # %% tags=["when-it-pays", "nbval-check-output"]
 for rows in (4, 32, 128, 512, 2048, 8192):
@@ -392,7 +402,7 @@ def floors_us(rows, experts, peak=989e12, bandwidth=3.35e12):
 
 for name, rows, experts in (("8192 tokens from each of 8 GPUs, the 32 experts of one", 65536, 32), ("128 tokens, all 256 experts", 1024, 256)):
     compute, memory = floors_us(rows, experts)
-    print(f"{name}: arithmetic at least {compute:6,.0f} us, weights at least {memory:6,.0f} us")
+    print(f"{name}, {rows:,} rows: arithmetic at least {compute:6,.0f} us, weights at least {memory:6,.0f} us")
 called = (random_loads(128) > 0).sum().item()
 padded_us, _ = floors_us(128 * called, 256)
 print(f"128 tokens call {called} of 256 experts: in tiles of 128, padding included, arithmetic at least {padded_us:,.0f} us")
