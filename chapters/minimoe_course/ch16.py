@@ -1,11 +1,14 @@
-"""Exercises of chapter 16, MLA decode: combine two shares, read past the length, and ask for the heads."""
+"""Exercises of chapter 16, MLA decode: ask for the heads, combine shares, read past the length, run a softmax."""
 
+import math
 import re
 
 import torch
 
 from minimoe_course.exercise import Exercise, Wrong
+from minimoe_course.first_kernels import Launched
 from minimoe_course.mla_decoding import combined, pages_of
+from minimoe_course.running_softmax import RUNNING_SOLUTION, shared, slipped
 from minimoe_kernels import mla_decode as mla_decode_module
 from minimoe_kernels import sim
 from minimoe_kernels.kernel import cdiv, tl, triton
@@ -150,6 +153,9 @@ FORGOTTEN = Exercise(
         Wrong("last entry wild", _pair(lambda n, end, pages: (min(end, pages) - n, end - 1 if end > pages else -1)), "you name the last entry of the block; the first wild one comes earlier."),
         Wrong("counted from one", _pair(lambda n, end, pages: (min(end, pages) - n, pages + 1 if end > pages else -1)), "entries are numbered from 0, so the pages hold entries up to one less than their total."),
         Wrong("equal is wild", _pair(lambda n, end, pages: (min(end, pages) - n, pages if end >= pages else -1)), "where block and page end together, nothing beyond the page is read."),
+        Wrong("place for count", _pair(lambda n, end, pages: (min(end, pages), pages if end > pages else -1)), "your first number is the place behind the last silent entry. Asked is how many there are beyond the length: subtract it."),
+        Wrong("count for place", _pair(lambda n, end, pages: (min(end, pages) - n, end - pages if end > pages else -1)), "your second number counts the wild entries; asked is the index s of the first of them."),
+        Wrong("slot for place", lambda n, PAGE, BLOCK: (min(cdiv(n, BLOCK) * BLOCK, cdiv(n, PAGE) * PAGE) - n, cdiv(n, PAGE) if cdiv(n, BLOCK) * BLOCK > cdiv(n, PAGE) * PAGE else -1), "your second number is the slot of the page table. Asked is the index s of the entry: the slot times PAGE."),
         Wrong("block from the page", lambda n, PAGE, BLOCK: (BLOCK - n % BLOCK, -1), "where BLOCK divides the length, its last block is full and nothing is read beyond."),
     ),
     hints=(
@@ -164,6 +170,62 @@ FORGOTTEN = Exercise(
         "    return min(end, pages) - length, pages if end > pages else -1\n"
     ),
     differs="The answer key predicts nothing: it reads entry after entry and waits for the simulator's complaint, which is made here.",
+)  # fmt: skip
+
+
+# --- the running softmax ----------------------------------------------------------------------------------------------
+
+
+def running(scores_HS, values_SC):
+    """The library's kernel."""
+    return shared(scores_HS, values_SC)
+
+
+def _running_inputs(g: torch.Generator):
+    by_hand = torch.tensor([[0.0, math.log(2), math.log(4)]])
+    yield {"scores_HS": by_hand, "values_SC": torch.tensor([[10.0], [20.0], [30.0]])}
+    yield {"scores_HS": torch.tensor([[200.0, 201.0, 60.0]]), "values_SC": torch.randn(3, 2, generator=g)}
+    yield {"scores_HS": torch.tensor([[-200.0, -130.0, -129.0]]), "values_SC": torch.randn(3, 2, generator=g)}
+    for H, S, C in ((2, 5, 4), (3, 19, 8)):
+        yield {"scores_HS": 3 * torch.randn(H, S, generator=g), "values_SC": torch.randn(S, C, generator=g)}
+
+
+RUNNING = Exercise(
+    key="16.running",
+    reference=running,
+    source=mla_decode_module.split_kernel,
+    inputs=_running_inputs,
+    tolerance=1e-5, because="float32 rounds at 6e-8; nineteen exponentials and as many products with factors of at most 1",
+    returns=("out_HC", "log_sum_H"),
+    wrong=(
+        Wrong("output not shrunk", slipped(("acc * shrink", "acc")), "when a block raises the peak you shrink the total and not the output: its old part counts too much."),
+        Wrong("total not shrunk", slipped(("total * shrink", "total")), "when a block raises the peak you shrink the output and not the total: you divide by too much."),
+        Wrong("nothing shrunk", slipped(("acc * shrink", "acc"), ("total * shrink", "total")), "what you summed was measured against the old peak. When the peak rises, multiply total and acc by exp(old - new)."),
+        Wrong("shrink upside down", slipped(("peak - new_peak)\n", "0.0 - peak + new_peak)\n")), "all is NaN: you multiply by exp(new - old), and the first old peak is -inf. The old sums must become smaller: exp(old - new)."),
+        Wrong("weights by the old peak", slipped(("scores - new_peak", "scores - peak")), "you measure a block's weights against the old peak, which is -inf at first: they are infinite. Take the new one."),
+        Wrong("peak of the block", slipped(("tl.maximum(peak, tl.max(scores, axis=0))", "tl.max(scores, axis=0)")), "your peak falls when a block's scores are lower than those before: exp(old - new) overflows. It is the largest score so far."),
+        Wrong("no peak", slipped(("tl.maximum(peak, tl.max(scores, axis=0))", "peak * 0.0"), ("peak, total, acc = float(\"-inf\")", "peak, total, acc = 0.0")), "scores of 200 give NaN: exp(200) is infinite in float32. Subtract the largest score so far."),
+        Wrong("peak from zero", slipped(("peak, total, acc = float(\"-inf\")", "peak, total, acc = 0.0")), "your peak begins at 0. If all scores are far below, every weight is 0, and so is what you divide by; begin at -inf."),
+        Wrong("peak not kept", slipped(("        peak = new_peak\n", "")), "only the last block counts: you never store the new peak, so each shrink is exp(-inf), which is 0."),
+        Wrong("not divided", slipped(("acc / total", "acc")), "you store the sum of weight * value. A share stores its own attention: divided by its total."),
+        Wrong("the peak for the log-sum", slipped(("peak + tl.log(total)", "peak")), "your second result is the peak. The log-sum is the logarithm of all exp(score) together: peak + ln(total)."),
+        Wrong("log without the peak", slipped(("peak + tl.log(total)", "tl.log(total)")), "your second result is ln(total), and total was measured against the peak: add the peak."),
+        Wrong("sum without the logarithm", slipped(("peak + tl.log(total)", "total")), "your second result is the total, measured against the peak. Asked is its logarithm, plus the peak."),
+        Wrong("missing entries count", slipped(("other=float(\"-inf\")", "other=0.0")), "where the last block is not full, the missing entries count as if their score were 0. It must be -inf, so that their weight is 0."),
+        Wrong("one head for all", slipped(("head * S + s", "s")), "every head has the scores of head 0: a row of scores has S numbers, so head h begins at h * S."),
+        Wrong("last block dropped", slipped(("range(0, S, BLOCK)", "range(0, S - BLOCK + 1, BLOCK)")), "the last block is left out where it is not full."),
+    ),
+    may_use=(Launched.__call__,),
+    hints=(
+        "Three things live from block to block: the largest score so far, and two sums measured against it. What must happen to the two sums at the moment at which the largest changes?",
+        "```text\npeak = -inf, total = 0, acc = C zeros\nfor each block of BLOCK entries:\n    s = the entries' numbers, inside where s < S\n"
+        "    scores = load (head, s) where inside, else -inf\n    values = load (s, 0 .. C-1), s as a column, where inside, else 0\n"
+        "    new_peak = the larger of peak and the block's largest score\n    shrink = exp(peak - new_peak);  weights = exp(scores - new_peak)\n"
+        "    total = total * shrink + sum of weights\n    acc = acc * shrink + sum over s of weight * value\n    peak = new_peak\n"
+        "store acc / total to (head, 0 .. C-1), and peak + log(total) to head\n```",
+    ),
+    solution=RUNNING_SOLUTION,
+    differs="It makes the scores itself, from queries and pages, for up to 64 heads at once, and gives zeros and -inf for a share without entries.",
 )  # fmt: skip
 
 
@@ -184,14 +246,14 @@ def _heads_inputs(g: torch.Generator):
         yield dict(zip(("S", "C", "R", "ridge"), sizes, strict=True))
 
 
-def _heads(a_head, an_entry=lambda C, R: C + R, per_head=lambda C, R: 2 * C + R, times=1.0, less=0):
+def _heads(a_head, an_entry=lambda C, R: C + R, per_head=lambda C, R: 2 * C + R, times=1.0, less=0, whole=math.ceil):
     """By the formula, with FLOPs of a head and entry, numbers of an entry and of a head's query and result as given."""
 
     def answer(S, C, R, ridge):
         left = S * a_head(C, R) - ridge * times * per_head(C, R)
         if left <= 0:
             return -1
-        return int(-(-(ridge * times * S * an_entry(C, R)) // left)) - less
+        return whole(ridge * times * S * an_entry(C, R) / left) - less
 
     return answer
 
@@ -207,7 +269,7 @@ def _unmet(S, C, R, ridge):
 HEADS = Exercise(
     key="16.heads_needed",
     reference=heads_needed,
-    source=mla_decode_module.split_kernel,
+    source=mla_decode_module.plan,
     inputs=_heads_inputs,
     tolerance=0.0, because="whole numbers",
     wrong=(
@@ -218,6 +280,9 @@ HEADS = Exercise(
         Wrong("float32", _heads(_both, times=4.0), "you let a number have 4 bytes and count one FLOP for a multiply-add."),
         Wrong("one byte", _heads(_both, times=0.5), "a bfloat16 has 2 bytes; you count one."),
         Wrong("one head short", _heads(_both, less=1), "one head fewer is still below the ridge: round up."),
+        Wrong("rounded down", _heads(_both, whole=math.floor), "you round down: where H does not come out whole you are below the ridge by a part of a head. Round up."),
+        Wrong("rounded", _heads(_both, whole=round), "you round to the nearest whole number; where that is below, the ridge is not reached. Round up."),
+        Wrong("one too many", _heads(_both, whole=lambda heads: math.floor(heads) + 1), "you round down and add 1: where H comes out whole, as 9 does by hand, this is a head too many. Round up."),
         Wrong("result forgotten", _heads(_both, per_head=lambda C, R: C + R), "you leave out the result of each head, C numbers that are written."),
         Wrong("never is forgotten", _unmet, "if S is not larger than the ridge, no number of heads is enough: each one brings a query and a result that are as dear as its work. Return -1."),
     ),
@@ -231,7 +296,7 @@ HEADS = Exercise(
         "        return -1\n"
         "    return -(-ridge * S * (C + R) // ((2 * C + R) * (S - ridge)))\n"
     ),
-    differs="The answer key solves nothing: it tries one number of heads after the other. The kernel holds what is counted: two loads of an entry's parts, and three products.",
+    differs="The answer key solves nothing: it tries one number of heads after the other. Here is how the kernel chooses: 64 heads a program, if there are as many.",
 )  # fmt: skip
 
-EXERCISES = (COMBINE, FORGOTTEN, HEADS)
+EXERCISES = (COMBINE, FORGOTTEN, RUNNING, HEADS)

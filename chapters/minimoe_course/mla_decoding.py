@@ -4,16 +4,18 @@ How the production version differs: a profiler counts on the GPU, and an engine'
 """
 
 import functools
+import inspect
 import json
+import textwrap
 
 import torch
 
 from minimoe_kernels import sim
-from minimoe_kernels.kernel import cdiv
+from minimoe_kernels.kernel import Kernel, cdiv
 from minimoe_kernels.mla_decode import combine_kernel, mla_decode
 from minimoe_kernels.resources import PATH
 
-__all__ = ["STEPS", "UNUSED", "combined", "compiled", "counted_decode", "pages_of"]
+__all__ = ["STEPS", "UNUSED", "combined", "compiled", "counted_decode", "pages_of", "source_part"]
 
 # The decode kernel with 64 heads a program, by entries of a step: (registers, spill instructions, shared memory) of
 # each architecture. Compiled with Triton 3.7.1; `python -m minimoe_course.mla_decoding` compiles them again.
@@ -38,14 +40,27 @@ def counted_decode(heads: int, entries: int, splits: int = 1, sequences: int = 1
     return ran
 
 
-def combined(parts_XHC: torch.Tensor, log_sums_XH: torch.Tensor) -> torch.Tensor:
+def combined(parts_XHC: torch.Tensor, log_sums_XH: torch.Tensor, kernel: Kernel = combine_kernel) -> torch.Tensor:
     """The library's combine kernel on shares that come first: (H, C)."""
     X, H, C = parts_XHC.shape
     out_HC = sim.empty(H, C)
     block = max(2, 1 << (X - 1).bit_length())
     parts_HXC, log_sums_HX = parts_XHC.transpose(0, 1).contiguous(), log_sums_XH.t().contiguous()
-    combine_kernel[(H,)](parts_HXC, log_sums_HX, out_HC, C=C, SPLITS=X, BLOCK_X=block)
+    kernel[(H,)](parts_HXC, log_sums_HX, out_HC, C=C, SPLITS=X, BLOCK_X=block)
     return out_HC
+
+
+def source_part(kernel: Kernel, first: str, last: str) -> str:
+    """A kernel's source from the line that begins with `first` to the one that begins with `last`, both included.
+
+    Raises `ValueError` if one of the two is not there.
+    """
+    lines = inspect.getsource(kernel).splitlines()
+    begins = [line.strip() for line in lines]
+    found = [next((i for i, line in enumerate(begins) if line.startswith(word)), -1) for word in (first, last)]
+    if min(found) < 0:
+        raise ValueError(f"{kernel.name} has no line that begins with {(first, last)[found.index(-1)]!r}")
+    return textwrap.dedent("\n".join(lines[found[0] : found[1] + 1]))
 
 
 def pages_of(length: int, page: int, slots: int) -> torch.Tensor:
