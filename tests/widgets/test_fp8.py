@@ -23,7 +23,7 @@ def strip(explorer, index):
 def test_it_opens_without_arguments_where_an_outlier_can_be_seen(explorer):
     assert explorer.view.value == "scales" and "Try first" in explorer.hint.value
     title = explorer.canvas.frame["title"]
-    assert title == "One value times 1,024: root-mean-square error 32.8%, in blocks 18.7%, in tiles 5.0%"
+    assert title == "e4m3, one value times 1,024: RMS error 32.8%, in blocks 18.7%, in tiles 5.0%"
     words = [part["words"] for part in explorer.canvas.frame["strips"]]
     assert words[0].startswith("One scale for the tensor: 8.2% became zero, 69.4% subnormal")
     assert words[1].startswith("Blocks of 128 x 128 (3 blocks): 2.5%")
@@ -67,14 +67,17 @@ def test_an_element_is_taken_apart(explorer):
     scale = x[3, :128].abs().max() / 448
     stored = (x[3, 4] / scale).to(torch.float8_e4m3fn)
     bits = f"{int(stored.view(torch.uint8)):08b}"
-    card = explorer.bits.value.split("<b>Tiles of 1 x 128, e4m3</b>")[1]
+    card = explorer.bits.value.split("<b>Tiles of 1 x 128: normal</b>")[1]
     assert re.findall(r">([01]+)</span>", card) == [bits[0], bits[1:5], bits[5:]]
     assert f"scale {float(scale):.4g} = {float(x[3, 4] / scale):.4g}, between -16 and -18" in card
-    assert "= -16, normal" in card and "Row 3, column 4" in explorer.bits.value
+    assert "= -16<" in card and "Row 3, column 4" in explorer.bits.value
+    assert "448, a number of e4m3<" in FP8Explorer(torch.full((1, 1), 3.0)).bits.value
     bfloat = float(x[3, 4].to(torch.bfloat16))
     assert f"In bfloat16, without a scale: {bfloat:.4g}" in explorer.bits.value
     explorer.format.value = "e5m2"
-    assert "Tiles of 1 x 128, e5m2" in explorer.bits.value
+    card = explorer.bits.value.split("<b>Tiles of 1 x 128: normal</b>")[1]
+    assert [len(bits) for bits in re.findall(r">([01]+)</span>", card)] == [1, 5, 2]
+    assert explorer.canvas.frame["title"].startswith("e5m2")
 
 
 def test_it_opens_on_an_element_that_only_tiles_protect(explorer):
@@ -94,7 +97,8 @@ def test_a_stale_scale_clamps_the_outlier_and_powers_of_two_round_up(explorer):
     explorer.scales.value = "float32, stale"
     assert all("1 clamped at 448" in part["words"] for part in explorer.canvas.frame["strips"])
     explorer.canvas.at = list(explorer.canvas.frame["outlier"])
-    assert "= 448, clamped at 448" in explorer.bits.value
+    assert explorer.bits.value.count(": clamped at 448</b>") == 3 == explorer.bits.value.count(", beyond 448<")
+    assert "before the outlier grew" in explorer.notice.value
     explorer.scales.value = "powers of two"
     scale = explorer.scales_picture.patterns[0].scale
     assert torch.frexp(torch.tensor(scale))[0] == 0.5
@@ -157,7 +161,7 @@ def test_the_twins_show_the_same_state_and_say_it(explorer):
 
 def test_the_words_name_what_is_seen(explorer):
     alt = explorer.alt_text()
-    assert "16 x 384 numbers in e4m3" in alt and "row 14, column 166" in alt and "subnormal" in alt
+    assert "16 x 384 numbers" in alt and "row 14, column 166" in alt and "subnormal" in alt
     assert "18.3 times as much" in explorer.alt_text("sums") and "at K = 128" in explorer.alt_text("sums")
     assert repr(explorer).startswith("FP8Explorer (live")
 

@@ -45,10 +45,12 @@ function drawBorders(pen, view, strip, size, look) {
     pen.moveTo(EDGE + c * size.cellWidth, EDGE);
     pen.lineTo(EDGE + c * size.cellWidth, EDGE + size.mapHeight);
   }
-  pen.rect(EDGE, EDGE, size.mapWidth, size.mapHeight);
   pen.strokeStyle = look.ink;
   pen.lineWidth = 1;
+  pen.globalAlpha = tall * size.cellHeight < 20 ? 0.35 : 1; // close lines would hide what lies between them
   pen.stroke();
+  pen.globalAlpha = 1;
+  pen.strokeRect(EDGE, EDGE, size.mapWidth, size.mapHeight);
 }
 
 // Every mark is drawn twice, wide in the page's colour and thin in the ink's, so that it stands out from any cell.

@@ -70,9 +70,9 @@ class FP8Explorer(widgets.VBox):
     def _build(self, factor, format, scales, length, interval, view):
         wide = {"width": "340px", "max_width": "100%"}
         self.view = widgets.ToggleButtons(options=VIEWS, value=view, style={"button_width": "auto"})
-        self.factor = _slider("Outlier: one value times", FACTORS, factor, wide)
+        self.factor = _slider("Outlier times", FACTORS, factor, wide)
         self.format = _choice("Format", tuple(FORMATS), format)
-        self.scales = _choice("Scales", KINDS, scales)
+        self.scales = _choice("Scales", tuple(KINDS), scales)
         self.length = _slider("Length K of the sum", LENGTHS, length, wide)
         self.interval = _slider("Promoted every", INTERVALS, interval, wide)
         self.draw = _choice("Numbers", tuple(DRAWS), "bell-shaped")
@@ -111,7 +111,8 @@ class FP8Explorer(widgets.VBox):
             self.panel.children, self.stage.children = [self.factor, self.format, self.scales], [self.canvas, self.bits]
             picture = self.scales_picture
             self.canvas.frame, self.bits.value = picture.frame(), picture.cards()
-            self.notice.value = said("Shares and errors are of the numbers that are not zero, of the matrix shown.")
+            about = "Shares and the RMS (root mean square) of relative errors are of the numbers that are not zero."
+            self.notice.value = said(f"{about} Scales: {KINDS[self.scales.value]}.")
             return
         self.panel.children = [self.length, self.interval, self.draw, self.aligned]
         self.stage.children = [self.title, self.curve]

@@ -12,7 +12,7 @@ from minimoe_widgets.fp8_words import SumsPicture, percent
 __all__ = ["HIGH", "LOW", "PAPER_ERROR", "curve"]
 
 PAPER_ERROR = 0.02  # "nearly 2%" at K = 4096: arXiv 2412.19437 section 3.3.2
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 270, 46, 60, 14, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 270, 52, 66, 14, 36
 LOW, HIGH = -5, -1  # decades of the error
 BLUE, RED = "#3A8FCB", "#D55E00"  # legible on white and on black
 
@@ -34,17 +34,15 @@ def curve(picture: SumsPicture) -> str:
         points = " ".join(f"{_x(interval):.1f},{_y(error):.1f}" for interval, error in line)
         ink = f'stroke="{BLUE}" stroke-width="3"' if own else 'stroke="currentColor" stroke-width="1" opacity="0.45"'
         parts.append(f'<polyline class="mm-line" points="{points}" fill="none" {ink}/>')
-        end = line[-1]
-        if own or length == LENGTHS[-1]:
-            colour = BLUE if own else "currentColor"
-            parts.append(_text(_x(end[0]) + 5, _y(end[1]) + 4, f"K = {length:,}", colour=colour))
+        if own:
+            parts.append(_text(_x(line[-1][0]) + 5, _y(line[-1][1]) + 4, f"K = {length:,}", colour=BLUE))
     found = picture.error(picture.interval).largest
     x, y = _x(picture.interval), _y(found)
     parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{RED}" stroke="currentColor"/>')
     parts.append(_text(x + 10, min(y + 18, HEIGHT - BOTTOM - 6), percent(found), colour=RED, weight=700))
     return (
         f'<svg class="mm-sums" role="img" aria-label="{html.escape(picture.alt(), quote=True)}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" style="width:100%;max-width:620px;display:block;'
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" style="width:100%;max-width:560px;display:block;'
         f'color:var(--jp-ui-font-color1, CanvasText)">{"".join(parts)}</svg>'
     )
 
@@ -67,6 +65,6 @@ def _axes():
 
 def _text(x, y, words, anchor="start", colour="currentColor", weight=400):
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="12" font-weight="{weight}" fill="{colour}" text-anchor="{anchor}" '
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="13" font-weight="{weight}" fill="{colour}" text-anchor="{anchor}" '
         f'font-family="sans-serif">{html.escape(words)}</text>'
     )

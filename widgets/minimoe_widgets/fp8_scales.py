@@ -22,7 +22,11 @@ from minimoe_widgets.fp8_bits import ROUNDING, Format, Pattern
 __all__ = ["CHOICES", "KINDS", "Scaled", "activations", "checked", "scale_all", "with_outlier"]
 
 CHOICES = {"One scale for the tensor": None, "Blocks of 128 x 128": BLOCKS, "Tiles of 1 x 128": TILES}
-KINDS = ("float32", "powers of two", "float32, stale")
+KINDS = {
+    "float32": "largest magnitude / 448 (e5m2: / 57,344)",
+    "powers of two": "the same, rounded up to a power of two",
+    "float32, stale": "made before the outlier grew, which saves a pass over the data; what is too large is clamped",
+}
 MOST_ROWS, MOST_COLUMNS, MOST_FACTOR = 256, 1024, 2.0**20
 
 

@@ -63,7 +63,7 @@ def _bits(ax, picture, pattern):
             at += 2.3
         at += 0.8
     first, second, third = picture.steps(pattern)
-    ax.text(at + 0.5, 0.5, f"{first}\n{second}; {third}", va="center", fontsize=7.5)
+    ax.text(at + 0.5, 0.5, f"{pattern.kind}; {first}\n{second}; {third}", va="center", fontsize=7.5)
 
 
 def sums_twin(picture: SumsPicture) -> Twin:
@@ -75,7 +75,7 @@ def sums_twin(picture: SumsPicture) -> Twin:
         colour, thick = (OKABE_ITO["blue"], 2.5) if own else ("#9A9A9A", 1)
         line = picture.line(length)
         ax.plot(*zip(*line, strict=True), marker="." if own else None, color=colour, linewidth=thick, zorder=thick)
-        if own or length == LENGTHS[-1]:
+        if own:
             ax.annotate(f"K = {length:,}", line[-1], (7, -3), color=colour, **near)
     found, colour = picture.error(picture.interval).largest, OKABE_ITO["vermillion"]
     ax.plot(picture.interval, found, "o", color=colour, markersize=10, markeredgecolor="black", zorder=4)
@@ -91,5 +91,6 @@ def sums_twin(picture: SumsPicture) -> Twin:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:g}%"))
     ax.set(xlabel="products between two promotions to float32", ylabel="largest error / size of the outputs")
     ax.spines[["top", "right"]].set_visible(False)
-    twin.suptitle(picture.title(), fontsize=10, x=0.01, ha="left", wrap=True)
+    title = f"{picture.title()}\nA thin line is another K and ends at it."
+    twin.suptitle(title, fontsize=10, x=0.01, ha="left", wrap=True)
     return twin

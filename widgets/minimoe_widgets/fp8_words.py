@@ -46,7 +46,8 @@ class ScalesPicture:
 
     def title(self) -> str:
         tensor, blocks, tiles = (percent(choice.rms_error) for choice in self.choices)
-        return f"One value times {self.factor:,}: root-mean-square error {tensor}, in blocks {blocks}, in tiles {tiles}"
+        name = self.choices[0].format.name
+        return f"{name}, one value times {self.factor:,}: RMS error {tensor}, in blocks {blocks}, in tiles {tiles}"
 
     def words(self, choice: Scaled) -> str:
         """What a choice costs."""
@@ -55,7 +56,7 @@ class ScalesPicture:
         clamped = f", {choice.clamped} clamped at {number(choice.format.largest)}" if choice.clamped else ""
         return (
             f"{choice.name}{scales}: {percent(choice.zero_share)} became zero, {percent(choice.subnormal_share)} "
-            f"subnormal{clamped}; root-mean-square error {percent(choice.rms_error)}"
+            f"subnormal{clamped}; RMS error {percent(choice.rms_error)}"
         )
 
     def element(self) -> str:
@@ -71,10 +72,11 @@ class ScalesPicture:
     def steps(self, pattern: Pattern) -> list[str]:
         """How the byte came about, one sentence a line."""
         near = " and ".join(number(x + 0.0) for x in pattern.neighbours)
-        where = f"between {near}" if len(pattern.neighbours) == 2 else f"at {near}"
+        one = f"beyond {near}" if pattern.kind.startswith("clamped") else f"a number of {pattern.format.name}"
+        where = f"between {near}" if len(pattern.neighbours) == 2 else one
         return [
             f"{number(pattern.exact)} / scale {number(pattern.scale)} = {number(pattern.quotient)}, {where}",
-            f"stored: 2^{pattern.power} x {pattern.significand:g} = {number(pattern.value)}, {pattern.kind}",
+            f"stored: 2^{pattern.power} x {pattern.significand:g} = {number(pattern.value)}",
             f"times the scale: {number(pattern.back)}, error {percent(pattern.error)}",
         ]
 
@@ -85,12 +87,12 @@ class ScalesPicture:
             bits = "".join(_field(name, bits) for name, bits in zip(FIELDS, pattern.fields, strict=True))
             lines = "".join(f"<div>{line}</div>" for line in self.steps(pattern))
             cards.append(
-                f'<div style="flex:1 1 250px;max-width:100%"><b>{choice.name}, {pattern.format.name}</b>'
+                f'<div style="flex:1 1 250px;max-width:100%"><b>{choice.name}: {pattern.kind}</b>'
                 f'<div style="display:flex;gap:3px;margin:2px 0">{bits}</div>{lines}</div>'
             )
         flow = "display:flex;flex-wrap:wrap;gap:8px 18px;line-height:1.4;white-space:normal"
         cards = f'<div class="mm-bits" style="{flow}">{"".join(cards)}</div>'
-        return f'<div role="status"><b>{self.element()}</b>{cards}</div>'
+        return f'<div role="status" style="line-height:1.4"><b>{self.element()}</b>{cards}</div>'
 
     def strip_alt(self, choice: Scaled) -> str:
         rows, columns = choice.exact_XZ.shape
@@ -100,12 +102,12 @@ class ScalesPicture:
         rows, columns = self.choices[0].exact_XZ.shape
         each = " ".join(f"{self.words(choice)}." for choice in self.choices)
         bits = " ".join(
-            f"{choice.name}: {'; '.join(self.steps(pattern))}; bits {' '.join(pattern.fields)}."
+            f"{choice.name}: {'; '.join(self.steps(pattern))}; {pattern.kind}, bits {' '.join(pattern.fields)}."
             for choice, pattern in zip(self.choices, self.patterns, strict=True)
         )
         return (
-            f"{self.title()}. Three maps, one above the other, of the same {rows} x {columns} numbers in "
-            f"{self.choices[0].format.name}, scales in {self.kind}; colour is the relative error of an element, lines "
+            f"{self.title()}. Three maps, one above the other, of the same {rows} x {columns} numbers, "
+            f"scales in {self.kind}; colour is the relative error of an element, lines "
             f"part what shares a scale. The value multiplied is in row {self.outlier[0]}, column {self.outlier[1]}. "
             f"{each} {self.element()} {bits}"
         )
@@ -163,9 +165,10 @@ class SumsPicture:
     def notice(self) -> str:
         typical = percent(self.error(self.interval).typical)
         return (
-            "Largest error of 64 outputs of one seeded draw, over their root mean square; the typical error is "
-            f"{typical}. DeepSeek-V3 promotes every {PAPER_INTERVAL} and reports nearly 2% at K = 4,096 without (arXiv "
-            "2412.19437 section 3.3.2); it says neither of which matrices nor relative to what."
+            "A thin line is another K and ends at it. Errors are of 64 outputs of one seeded draw, over these outputs' "
+            f"root mean square; the typical one is {typical}. DeepSeek-V3 promotes every {PAPER_INTERVAL} and reports "
+            "nearly 2% at K = 4,096 without (arXiv 2412.19437 section 3.3.2); it says neither of which matrices nor "
+            "relative to what."
         )
 
     def alt(self) -> str:
