@@ -13,18 +13,18 @@
 # %% [markdown] tags=["promise"]
 # # 16 MLA decode
 #
-# By the end you can say of one decoding step of V3's attention what bounds it, and you have split it, paged it and read what the compiler made of it. No GPU is needed.
+# By the end you can say of one decoding step of V3's attention what bounds it, and you have split it, paged it, run its softmax block by block and read what the compiler made of it. No GPU is needed.
 #
-# 40 minutes, 65 with all exercises. Prerequisites: chapters 02 (the absorbed form), 05 (guessed tokens), 14 (programs, masks, roofline).
+# 45 minutes, 90 with all exercises. Prerequisites: chapters 02 (the absorbed form), 05 (guessed tokens), 14 (programs, masks, roofline).
 #
 # You will be able to
 # - count the FLOPs a byte of decoding for any number of heads, and check a famous claim about 128 of them
-# - split a softmax over many programs and put it together again, and read a cache that is scattered over pages
+# - split a softmax over many programs, run it block by block, put the shares together, and read a cache that is scattered over pages
 # - read a compiler's report: registers, spills, shared memory, and which tensor-core instruction
 
 # %% tags=["setup"]
+import math
 import torch
-from minimoe_kernels import sim
 from minimoe_kernels.kernel import cdiv, tl, triton
 from minimoe_course import *
 setup(seed=0)
@@ -70,7 +70,7 @@ def least(S, H):
 
 for H in (1, 16, 32, 64, 128):
     flops, moved = least(S, H)
-    print(f"{H:4} heads: {flops / 1e6:7.1f} MFLOP, {moved / 1e6:.2f} MB: {flops / moved:5.1f} FLOPs a byte")
+    print(f"H = {H:3}: {flops / 1e6:7.1f} MFLOP, {moved / 1e6:.2f} MB: {flops / moved:5.1f} FLOPs a byte")
 
 # %% [markdown]
 # That is a formula. The library's kernel has up to 64 heads in a program. Let the simulator count it, at the same S. With 128 heads that are two programs. By the formula twice the heads are nearly twice the FLOPs a byte.
@@ -85,7 +85,7 @@ guess("16.twice", f"Counted with 64 heads: {intensity[64]:.0f} FLOPs a byte. Cou
 # %% tags=["nbval-check-output"]
 for H, session in ran.items():
     programs = len(session.launches[0].programs)
-    print(f"{H:4} heads: {programs} program{'s' * (programs > 1)}, {session.total.bytes / 1e6:5.2f} MB, {session.total.dot_flops / 1e6:7.1f} MFLOP: {intensity[H]:5.1f} FLOPs a byte")
+    print(f"H = {H:3}: programs: {programs}, {session.total.bytes / 1e6:5.2f} MB, {session.total.dot_flops / 1e6:7.1f} MFLOP: {intensity[H]:5.1f} FLOPs a byte")
 
 # %% [markdown]
 # Three things to see.
@@ -105,7 +105,11 @@ show(
 )
 
 # %% [markdown]
-# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a quarter. Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Strictly, 256 is still below 258; they round. But take the two speeds that FlashMLA *reaches*: 660 / 3.0 = 220, and 228 is beyond. By the datasheet 128 heads are bandwidth-bound, by the speeds reached barely compute-bound: the claim is a matter of which roof.
+# At 16 heads, 30 FLOPs a byte: ten times too few, no doubt about it. At 128 heads, 228: three quarters of the ridge of 295. By the datasheet V3's decoding is *still bandwidth-bound*, by a quarter.
+#
+# Where does the claim come from, then? FlashMLA's authors calculate with 865 TFLOP/s, to which their H800 slows down under load, and round the count up to 2 FLOPs a byte for each head, as if an entry had no rotary part and queries and results were free: 256 for 128 heads, against 865 / 3.35 = 258. Strictly, 256 is still below 258; they round.
+#
+# But take the two speeds that FlashMLA *reaches*: 660 / 3.0 = 220, and 228 is beyond. By the datasheet 128 heads are bandwidth-bound, by the speeds reached barely compute-bound: the claim is a matter of which roof.
 #
 # ### Exercise: from how many heads on?
 # ●●●○○ · 10 min · weigh it: heads are what a serving team divides among GPUs.
@@ -151,7 +155,7 @@ print([round(x, 2) for x in (weights_X @ parts_XC / weights_X.sum()).tolist()])
 # ### Exercise: combine
 # ●●●○○ · 10 min · build it: every decoding kernel that splits ends in these lines.
 #
-# `parts_XHC` are the results of X shares for H heads, `log_sums_XH` their log-sum-exps. Return `out_HC` by the formula. $m$ is the peak of each head by itself. A share without entries has $\ell = -\infty$ and counts for nothing; if all shares of a head are empty, the result is zeros.
+# `parts_XHC` are the results of X shares for H heads, `log_sums_XH` their log-sum-exps. Return `out_HC` by the formula, with an $m$ for each head by itself. A share without entries has $\ell = -\infty$ and counts for nothing; if all shares of a head are empty, the result is zeros.
 # By hand: parts `[1, 0]` and `[0, 1]` with log-sums ln 3 and ln 1 give `[0.75, 0.25]`.
 
 # %% tags=["exercise"]
@@ -172,12 +176,20 @@ guess("16.shares", "Shares whose results, written and read, are as many bytes as
 
 # %% tags=["nbval-check-output"]
 print(f"cache {cache_bytes / 1e6:.1f} MB, a share {detour_bytes / 1e6:.2f} MB: {cache_bytes / detour_bytes:.0f} shares")
-for splits in (1, 2, 4, 8):
-    ran_split, ran_combine = counted_decode(16, 1024, splits).launches
-    print(f"16 heads, 1024 entries, shares: {splits}, {(ran_split.total.bytes + ran_combine.total.bytes) / 1e6:.2f} MB")
 
 # %% [markdown]
-# Nine. (A share reads the queries again, too: 0.08 MB in these rows instead of 0.07.) `mla_decode.plan` takes 64 shares for that sequence, and the detour is then seven times the cache. It pays all the same: two programs draw on the memory with 2 of 132 multiprocessors, 128 programs with nearly all. Once the chip is full, more shares only add bytes. So it aims at 132 programs, with at most 64 shares, and takes one share if there are sequences enough.
+# Nine. With 16 heads instead of 128 a share is an eighth of that. Let the simulator count, for 1024 entries. What do eight shares move, against one?
+
+# %%
+by_shares = {shares: counted_decode(16, 1024, shares).total.bytes for shares in (1, 2, 4, 8)}
+guess("16.moved", f"16 heads, 1024 entries, one share: {by_shares[1] / 1e6:.2f} MB. With eight shares:", round(by_shares[8] / 1e6, 2), unit="MB")
+
+# %% tags=["nbval-check-output"]
+for shares, moved in by_shares.items():
+    print(f"shares: {shares}, {moved / 1e6:.2f} MB")
+
+# %% [markdown]
+# Each further share adds 0.08 MB: 0.07 for its results, written and read, and the queries, which it reads again. `mla_decode.plan` takes 64 shares for the sequence of 4096 entries and 128 heads, and the detour is then seven times the cache. It pays all the same: two programs draw on the memory with 2 of 132 multiprocessors, 128 programs with nearly all. Once the chip is full, more shares only add bytes. So it aims at 132 programs, with at most 64 shares, and takes one share if there are sequences enough.
 
 # %% [markdown] tags=["beat"]
 # ## A cache in pages
@@ -239,6 +251,108 @@ hints("16.forgotten")
 print("lengths of 1 to 100 with a wild read:", sum(forgotten(n, 64, 64)[1] >= 0 for n in range(1, 101)))
 
 # %% [markdown] tags=["beat"]
+# ## A softmax that has not seen the end
+#
+# How does a program work through its share? 2048 entries are 2.4 MB, ten times what a multiprocessor holds, so it takes them in **steps** of 32. But a softmax wants the largest score subtracted before anything is summed, and the largest may come last.
+#
+# The way out: subtract the largest score *so far*, the **peak**, and repair the sums when a larger one comes. Three entries, one a step, with the scores 0, ln 4, ln 2 and the values 10, 30, 20. After the first step the peak is 0. `total`, the sum of the weights, is 1, and `acc`, the sum of weight times value, is 10. The second score is the new peak. By what must the old `total` and `acc` be multiplied, to be what they would be had this peak been subtracted from the start?
+
+# %%
+guess("16.shrink", "Factor for the old sums when the peak rises from 0 to ln 4:", math.exp(0 - math.log(4)), unit="")
+
+# %% tags=["nbval-check-output"]
+peak, total, acc = -math.inf, 0.0, 0.0
+for score, value in ((0.0, 10), (math.log(4), 30), (math.log(2), 20)):
+    new_peak = max(peak, score)
+    shrink = math.exp(peak - new_peak)
+    weight = math.exp(score - new_peak)
+    total, acc, peak = total * shrink + weight, acc * shrink + weight * value, new_peak
+    print(f"score {score:.2f}: peak {peak:.2f}, shrink {shrink:.2f}, weight {weight:.2f}, total {total:.2f}, acc {acc:5.2f}")
+print(f"acc / total = {acc / total:.2f}, peak + ln(total) = {peak + math.log(total):.2f}")
+
+# %% [markdown]
+# All at once the weights are 1, 4 and 2, the result is (10 + 120 + 40) / 7 = 24.29, and the log-sum ln 7 = 1.95. The same.
+#
+# The old weight was $e^{0 - 0}$ and should have been $e^{0 - \ln 4}$: a quarter. The factor $e^{\mathrm{old} - \mathrm{new}}$ is called `shrink`, and since it is the same for everything that was summed, two multiplications repair all earlier entries. In the third step the score lies below the peak: shrink is 1. In the first there is nothing to repair: the old peak is $-\infty$, and shrink 0. At the end `total` is 7 / 4, the sum in units of $e^{\mathrm{peak}}$, so the log-sum is peak + ln(total). This is the **running softmax**, the heart of FlashAttention and of every kernel like it.
+#
+# ### Exercise: the running softmax
+# ●●●●○ · 15 min · build it: forget one shrink, and the result is wrong only where a later score is larger.
+#
+# One program for each head. `scores_ptr` holds S scores a head, `values_ptr` C numbers an entry. Walk along the entries in blocks of BLOCK. With the scores $x_s$ and values $v_s$ of a block, and $m' = \max(m, \max_s x_s)$:
+#
+# $$\mathrm{total}' = \mathrm{total}\; e^{m - m'} + \sum_s e^{x_s - m'}, \qquad \mathrm{acc}'_c = \mathrm{acc}_c\; e^{m - m'} + \sum_s e^{x_s - m'}\, v_{sc}$$
+#
+# Store acc / total to `out_ptr` (heads x C) and $m + \ln \mathrm{total}$ to `log_sum_ptr` (a number a head). S is at least 1 and need not fill the last block; C is a power of two. You need `tl.maximum` of two numbers, `tl.max` and `tl.sum` over an axis, `tl.exp` and `tl.log`; no `tl.dot`, since `weights[:, None] * values` can be summed over its axis 0.
+#
+# By hand: scores `[0, ln 2, ln 4]` and values `[10] [20] [30]` in blocks of 2. After the first block the peak is ln 2, total 1.5, acc 25; after the second ln 4, 1.75 and 42.5. So the result is 24.29, and the log-sum 1.95.
+
+# %% tags=["exercise"]
+from minimoe_course.running_softmax import launched
+
+@launched  # running(scores_HS, values_SC), gives out_HC and log_sum_H
+@triton.jit
+def running(scores_ptr, values_ptr, out_ptr, log_sum_ptr, S, C: tl.constexpr, BLOCK: tl.constexpr):
+    ...  # your code: fifteen lines or so
+
+running = check("16.running", running)
+
+# %%
+hints("16.running")
+
+# %% [markdown]
+# With `combine` from above this is split-KV. Twelve entries, as shares of 5 and 7:
+
+# %% tags=["nbval-check-output"]
+scores_HS, values_SC = 3 * torch.randn(2, 12), torch.randn(12, 4)
+shares = [running(scores_HS[:, s], values_SC[s]) for s in (slice(0, 5), slice(5, 12))]
+out_HC = combine(torch.stack([out for out, _ in shares]), torch.stack([log_sum for _, log_sum in shares]))
+error = (out_HC - scores_HS.softmax(1) @ values_SC).abs().max().item()
+print(f"largest difference from one softmax over all twelve below 0.00001: {error < 1e-5}")
+
+# %% [markdown]
+# ### The library's kernel, part by part
+#
+# You now know every piece of `split_kernel`. A program has three numbers: its sequence, its block of heads, its share. First it fetches its queries, once, and finds out which entries are its own.
+
+# %% tags=["nbval-check-output"]
+from minimoe_course.mla_decoding import source_part
+from minimoe_kernels.mla_decode import split_kernel
+
+print(source_part(split_kernel, "sequence, share", "acc ="))
+
+# %% [markdown]
+# `real` keeps off the rows of the tile that have no head, as with 3 heads in a tile of 16. `each` is the length divided by the number of shares, rounded up to whole steps; a share at the end may get fewer entries, or none. A head has its own peak and its own total, and C = 512 numbers of acc. Then, for every step:
+
+# %% tags=["nbval-check-output"]
+print(source_part(split_kernel, "for start", "scores = tl.where"))
+
+# %% [markdown]
+# Here is the page table again, with the mask that nobody may forget. `values` are the latents of the step, entries x 512. They are loaded once and serve twice: turned by `tl.trans` they are the keys of the first product, and below they are the values. The second `tl.dot` adds the rotary part to the same scores. An entry behind the end gets the score $-\infty$, and so the weight 0.
+
+# %% tags=["nbval-check-output"]
+print(source_part(split_kernel, "new_peak", "peak = new_peak"))
+
+# %% [markdown]
+# Your exercise, for a whole block of heads. The sum over entries is a product of matrices, heads x entries by entries x 512, so it goes to the tensor core; for that the weights become bfloat16 like the values. The last argument of `tl.dot` is what it adds to: the old output, shrunk.
+
+# %% tags=["nbval-check-output"]
+print(source_part(split_kernel, "share_at", "tl.store(log_sum_ptr"))
+
+# %% [markdown]
+# So a share stores two things for each head: its own finished attention, 512 numbers, and one log-sum. For a share without entries these are zeros and $-\infty$. `combine_kernel` does the rest.
+#
+# Here it runs, block by block, on three sequences of 75, 21 and 0 entries, with 16 heads and two shares for each sequence. (It calls the peak *maximum*, `total` *sum*, and acc the *unfinished output*.) The picture opens where some peaks rise. The grey mark is a head's old sum, the blue bar what the shrink left of it, orange what this block adds.
+#
+# **Try first:** move *Steps run* from 1 to 2. The rows are the heads, from 0 at the top. Heads 3 and 13 lose most of their sum. Why these two, and head 0 nothing? Then set *Shares* to 1 and to 5: how many blocks has the longest program, and what do the additional bytes consist of?
+
+# %%
+from minimoe_widgets import KernelStepper
+
+show(KernelStepper.decode())
+
+# %% [markdown]
+# Their peak rises by most, and $e^{\mathrm{old} - \mathrm{new}}$ is all that is left of the old sum. Head 0 keeps its peak: shrink is 1. One share walks along five blocks, five shares along one each, at the same time if there are multiprocessors. The green curve, bytes of the cache, ends where it did. What is added are queries, read again by every share, and parts, written and read.
+# %% [markdown] tags=["beat"]
 # ## What the compiler made of it
 #
 # A GPU's time cannot be measured here. But Triton compiles without a GPU, and the machine code can be read. What you see is the stored report of Triton 3.7.1 (`kernels/resources.json`). A program is carried out by **threads**, 256 here, each with its own share of the tile's numbers; 32 of them form a **warp**. Four entries are worth knowing:
@@ -248,9 +362,9 @@ print("lengths of 1 to 100 with a wild read:", sum(forgotten(n, 64, 64)[1] >= 0 
 # | **registers** | where a thread keeps the numbers it works on | 255 a thread; 65,536 a multiprocessor |
 # | **spills** | instructions that park a register's content in slow memory (the *stack*, counted in bytes), and fetch it | better 0 |
 # | **shared memory** | where a program's tiles wait | 166,912 bytes (A100), 232,448 (H100, B200) |
-# | **tensor core** | which instruction multiplies | HMMA, HGMMA (H100), UTCHMMA (B200) |
+# | **tensor core** | which instruction multiplies | HMMA (all three), HGMMA (H100), UTCHMMA (B200) |
 #
-# The running output of a program is a float32 tile of heads x 512. With 64 heads and 8 warps, how many registers of each thread hold nothing but that?
+# `acc`, the running output of a program, is a float32 tile of heads x 512. With 64 heads and 8 warps on an H100, how many registers of each thread hold nothing but that?
 
 # %%
 guess("16.registers", "Registers a thread for an output of 64 x 512, with 256 threads:", 64 * 512 // 256, unit="registers")
@@ -261,19 +375,24 @@ from minimoe_course.mla_decoding import STEPS, compiled
 for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
     for block in ("BLOCK_H=16", "BLOCK_H=64"):
         r = compiled(arch, block)
-        print(f"{gpu} {block}: output {int(block[8:]) * 512 // (32 * r['warps']):3} of {r['registers']} registers, {r['spills']:2} spills, {r['shared_bytes']:7,} bytes shared, {r['tensor_core'][0]}")
+        instruction, output = r["tensor_core"][0], int(block[8:]) * 512 // (32 * r["warps"])
+        where = "output in tensor memory" if instruction == "UTCHMMA" else f"{output:3} of them output"
+        print(f"{gpu} {block[8:]} heads: {instruction:7} {r['registers']} registers, {where}, {r['spills']:2} spills, {r['shared_bytes']:7,} bytes shared")
 
 # %% [markdown]
-# Read it column by column. **Registers:** half of what a thread may have is output, so 64 heads are the most that fit. For 128, the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. This is why V3's 128 heads are two programs and the cache is read twice. (The B200's UTCHMMA keeps its result in a memory of its own, tensor memory; there registers are not what forbids 128 heads.)
+# Read it column by column. **Registers:** with 64 heads, half of what a thread may have is output, so 64 are the most that fit. For 128, the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. This is why V3's 128 heads are two programs and the cache is read twice.
 #
-# **Tensor core:** on the H100, 64 heads compile to HGMMA, 16 heads to HMMA. HGMMA is the instruction that came with this GPU: four warps multiply 64 rows together, straight from shared memory. HMMA is the older one, for a single warp, and it does not reach the H100's peak. Several well-known Triton kernels for MLA decoding take 16 heads a program, vLLM's and SGLang's among them (their source, as read for this course). At 16 heads, where memory is the limit, this costs little. At 128 it reads the cache 8 times and multiplies with the slow instruction.
+# **Tensor memory:** the B200's UTCHMMA does not leave its result in registers. It has a memory of its own beside them, 128 rows of 512 numbers in float32, 256 KB a multiprocessor. Why does the program still take 228 registers? Because of the shrink: the tensor core only adds, so in every step the threads fetch all of acc from there, 128 numbers each, multiply, and put it back. And the output of 128 heads would fill tensor memory to the last number, with no place left for the scores.
 #
-# **Spills:** the A100 has 13. Where do they come from, and how do they go away? Besides output and queries, the entries of one step need room, in shared memory and on their way to the tensor core in registers: 32 of them here. STEPS holds what the compiler says to 64, 32 and 16.
+# **Tensor core:** on the H100, 64 heads compile to HGMMA, 16 heads to HMMA. HGMMA is the instruction that came with this GPU: four warps multiply 64 rows together, straight from shared memory. HMMA is the older one, for a single warp, and it does not reach the H100's peak. Several well-known Triton kernels for MLA decoding take 16 heads a program, vLLM's and SGLang's among them. At 16 heads, where memory is the limit, this costs little. At 128 it reads the cache 8 times and multiplies with the slow instruction.
+#
+# **Spills:** the A100 has 13. Where do they come from, and how do they go away? Besides output and queries, the entries of one step need room, in shared memory and on their way to the tensor core in registers. Here a step has 32 of them. STEPS holds what the compiler says to 64, 32 and 16.
 
 # %% tags=["nbval-check-output"]
-for step, by_arch in STEPS.items():
-    cells = [f"{gpu} {by_arch[arch][0]} registers, {by_arch[arch][1]:2} spills, {by_arch[arch][2]:7,} bytes" for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200"))]
-    print(f"{step} entries   " + "   ".join(cells))
+for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
+    for step, by_arch in STEPS.items():
+        registers, spills, shared_bytes = by_arch[arch]
+        print(f"{gpu}, steps of {step}: {registers} registers, {spills:2} spills, {shared_bytes:7,} bytes shared")
 
 # %% [markdown]
 # Steps of 64 spill on the A100 and on the B200, and ask the B200 for 352,816 bytes of shared memory. It has 232,448: the code compiles and can never be launched. Steps of 32 cure the B200 and leave the A100 13; steps of 16 cure that too, and take twice as many steps. The H100 spills at none of the three with this compiler. With another it did: when the course was planned, a first draft of this kernel with steps of 64 had 0 bytes of spilled stack under Triton 3.6.0 and 200 under 3.9.0. So the numbers belong to a compiler, and the repository keeps them for one version and fails when they grow.
@@ -349,8 +468,13 @@ receipt([
     ("peak and bandwidth of the H100 SXM", "989 TFLOP/s bfloat16 dense, 3.35 TB/s", "source: NVIDIA H100 Tensor Core GPU datasheet"),
     ("measured roofs", "798 TFLOP/s, 3.0 TB/s", "source: one H100, cuBLAS 8192^3 on random data and a copy, when the course was planned; no record in this repository"),
     ("FlashMLA on an H800 SXM5", "3000 GB/s, 660 TFLOP/s", "source: deepseek-ai/FlashMLA README at 9241ae3"),
-    ("865 TFLOP/s; 2 FLOPs a byte and head; no divided heads", "their estimate for 128 heads", "source: deepseek-ai/FlashMLA, docs/20250422-new-kernel-deep-dive.md"),
+    ("865 TFLOP/s; 2 FLOPs a byte and head; no divided heads", "their estimate for 128 heads", "source: deepseek-ai/FlashMLA, docs/20250422-new-kernel-deep-dive.md at 12cfd32b"),
+    ("FlashMLA: an output of 64 x 512 on a multiprocessor, two warp groups that take turns", "they call it seesaw scheduling", "source: the same file, High-Level Design of the New Kernel"),
+    ("16 heads a program in vLLM", "BLOCK_H = 16", "source: vllm-project/vllm, vllm/v1/attention/ops/triton_decode_attention.py at 0155494b"),
+    ("16 heads a program in SGLang", "BLOCK_H = 16", "source: sgl-project/sglang, python/sglang/srt/layers/attention/triton_ops/decode_attention.py at 03cd2ec4"),
     ("registers, spills, shared memory", "Triton 3.7.1", "source: kernels/resources.json; steps: python -m minimoe_course.mla_decoding"),
+    ("the whole output out of tensor memory and back", "128 numbers a thread", "asserted by tests/course/test_chapter_16.py, which reads the B200's machine code"),
+    ("size of tensor memory", "128 x 512 cells of 32 bits", "source: NVIDIA PTX ISA, Tensor Memory"),
     ("limits of shared memory, registers a thread", "166,912 and 232,448 bytes; 255", "source: NVIDIA CUDA C++ programming guide; minimoe_kernels.resources"),
     ("0 and 200 bytes of spilled stack", "Triton 3.6.0, 3.9.0", "source: a draft of the kernel compiled when the course was planned; no record in this repository"),
     ("TP4 in decoding", "section 3.4.2", "source: arXiv 2412.19437"),
@@ -376,7 +500,15 @@ receipt([
 #
 # </details>
 #
-# 3. After an update of the compiler, your kernel has the same results, and 200 bytes of stack. What do you look at first?
+# 3. A kernel forgets to shrink its output. Its test has scores that fall from entry to entry. Does the test fail?
+#
+# <details><summary>Answer</summary>
+#
+# No. The first block sets the peak and none after it raises it, so every later shrink is 1. Rising scores would have found it, or scores at random in more than one block.
+#
+# </details>
+#
+# 4. After an update of the compiler, your kernel has the same results, and 200 bytes of stack. What do you look at first?
 #
 # <details><summary>Answer</summary>
 #
@@ -387,7 +519,7 @@ receipt([
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
 # - An entry of MLA's cache is loaded once and used by every head, twice. FLOPs a byte grow with the heads: 30 at 16, 228 at 128, where the ridge is 295. At 128 heads both floors are near each other; two tokens a step cross over.
-# - Splitting fills the chip and is put together by log-sum-exps; pages let sequences grow, and a forgotten length is mostly silent.
+# - A share keeps a peak and two sums measured against it, and shrinks both when the peak rises. Shares are put together by their log-sum-exps. Pages let sequences grow, and a forgotten length is mostly silent.
 # - The compiler's report says what time will show: 64 heads a program for HGMMA, half the registers for the output, and a step small enough not to spill.
 #
 # ## Sources

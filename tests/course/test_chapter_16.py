@@ -1,17 +1,25 @@
 """Chapter 16: its counts are the formulas', its claims about heads, shares, pages and registers recomputed."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import minimoe
-from minimoe_course.ch16 import COMBINE, FORGOTTEN, HEADS, forgotten, heads_needed
+from minimoe_course.ch16 import COMBINE, FORGOTTEN, HEADS, RUNNING, forgotten, heads_needed
 from minimoe_course.checking import check, judge
-from minimoe_course.mla_decoding import STEPS, UNUSED, combined, compiled, counted_decode, pages_of
-from minimoe_kernels.kernel import cdiv
-from minimoe_kernels.mla_decode import plan
-from minimoe_kernels.resources import PATH, SHARED_LIMIT
+from minimoe_course.first_kernels import Launched, verdict
+from minimoe_course.mla_decoding import STEPS, UNUSED, combined, compiled, counted_decode, pages_of, source_part
+from minimoe_course.running_softmax import launched, shared, slipped
+from minimoe_kernels.checks.mutants import mutants_of, mutate
+from minimoe_kernels.kernel import cdiv, running, tl, triton
+from minimoe_kernels.mla_decode import combine_kernel, plan, split_kernel
+from minimoe_kernels.production import decoding
+from minimoe_kernels.resources import PATH, SHARED_LIMIT, specialised
+from minimoe_widgets import KernelStepper
 
 C, R = 512, 64
 RIDGE = 989 / 3.35
@@ -83,6 +91,74 @@ def test_the_shares_of_the_kernel_are_one_softmax():
     torch.testing.assert_close(combined(parts_XHC, log_sums_XH), whole_HC, rtol=1e-5, atol=1e-6)
 
 
+def test_the_running_softmax_of_a_share_is_the_softmax_of_its_entries_and_shares_combine():
+    scores_HS, values_SC = 3 * torch.randn(3, 23), torch.randn(23, 8)
+    for run in (shared, slipped()):
+        out_HC, log_sum_H = run(scores_HS, values_SC)
+        torch.testing.assert_close(out_HC, scores_HS.softmax(1) @ values_SC, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(log_sum_H, scores_HS.logsumexp(1), rtol=1e-6, atol=1e-6)
+        shares = [run(scores_HS[:, a:b], values_SC[a:b]) for a, b in ((0, 9), (9, 10), (10, 23))]
+        parts_XHC, log_sums_XH = (torch.stack(side) for side in zip(*shares, strict=True))
+        torch.testing.assert_close(combined(parts_XHC, log_sums_XH), out_HC, rtol=1e-5, atol=1e-5)
+
+
+def test_a_forgotten_shrink_is_silent_where_scores_fall():
+    values_SC, rising_HS = torch.randn(9, 4), torch.arange(9.0)[None]
+    wrong, right = slipped(("acc * shrink", "acc")), slipped()
+    torch.testing.assert_close(wrong(rising_HS.flip(1), values_SC), right(rising_HS.flip(1), values_SC), rtol=0, atol=0)
+    assert not torch.allclose(wrong(rising_HS, values_SC)[0], right(rising_HS, values_SC)[0], atol=1e-3)
+
+
+# Two of the kernel's mutants change nothing for one sequence and a scale of 1, which is what the exercise has.
+SAME = {"operand: query transposed", "scale on one part only"}
+
+
+@pytest.mark.parametrize("mutant", [m for m in mutants_of("mla_decode", "split_kernel") if m not in SAME])
+def test_a_mutant_of_the_split_kernel_is_no_right_answer(mutant):
+    wrong = mutate("mla_decode", "split_kernel", mutant).split_kernel
+    assert judge(RUNNING, lambda *case: shared(*case, kernel=wrong), may_call_library=True).kind == "wrong"
+
+
+@pytest.mark.parametrize("mutant", mutants_of("mla_decode", "combine_kernel"))
+def test_a_mutant_of_the_combine_kernel_is_no_right_answer(mutant):
+    wrong = mutate("mla_decode", "combine_kernel", mutant).combine_kernel
+    assert judge(COMBINE, lambda *case: combined(*case, kernel=wrong), may_call_library=True).kind == "wrong"
+
+
+MASKS = [
+    (("mask=s < S, ", ""), "OutOfBounds", "scores_ptr"),
+    (("mask=s[:, None] < S, ", ""), "OutOfBounds", "values_ptr"),
+    (("out_ptr + head * C + latent", "out_ptr + latent"), "OrderDependent", "out_ptr"),
+]
+
+
+@pytest.mark.parametrize("change, error, words", MASKS)
+def test_a_wrong_access_of_the_running_softmax_is_named(change, error, words):
+    said = verdict(lambda: slipped(change)(torch.randn(2, 3), torch.randn(3, 4)))
+    assert said.startswith(error) and words in said
+    assert judge(RUNNING, slipped(change)).kind == "wrong"
+
+
+def test_an_unwritten_running_softmax_is_not_yet(capsys):
+    @launched
+    @triton.jit
+    def running(scores_ptr, values_ptr, out_ptr, log_sum_ptr, S, C: tl.constexpr, BLOCK: tl.constexpr): ...
+
+    assert check(RUNNING, running) is RUNNING.reference and "not yet" in capsys.readouterr().out
+    assert isinstance(running, Launched)
+    with pytest.raises(TypeError, match="knows running"):
+        launched(lambda x: x)
+    with pytest.raises(ValueError, match="does not stand in the solution"):
+        slipped(("nowhere", "somewhere"))
+
+
+def test_parts_of_the_kernel_are_shown_as_they_stand_and_a_part_that_is_gone_is_an_error():
+    part = source_part(combine_kernel, "peak =", "weights =").splitlines()
+    assert len(part) == 2 and part[0] == "peak = tl.max(log_sum, axis=0)" and part[1].startswith("weights = tl.exp(")
+    with pytest.raises(ValueError, match="split_kernel has no line that begins with 'nowhere'"):
+        source_part(split_kernel, "length", "nowhere")
+
+
 def test_a_page_table_names_its_pages_and_nothing_else():
     assert pages_of(6, 4, 4).tolist() == [1, 0, UNUSED, UNUSED]
     assert [forgotten(*case.values()) for case in FORGOTTEN.cases()][:2] == [(2, -1), (0, -1)]
@@ -108,7 +184,33 @@ def test_16_heads_compile_to_the_old_instruction_and_64_to_the_new_one():
         compiled("sm_90", "BLOCK_H=17")
 
 
-@pytest.mark.parametrize("exercise", [COMBINE, FORGOTTEN, HEADS], ids=lambda e: e.key)
+@pytest.mark.skipif(sys.platform != "linux", reason="un-skip when triton has a wheel for this platform")
+def test_on_the_b200_the_whole_output_goes_through_registers_to_be_shrunk(pytestconfig, monkeypatch, tmp_path):
+    """UTCHMMA leaves acc in tensor memory; LDTM.x128 fetches 128 numbers for each thread, STTM.x128 puts them back."""
+    from triton import compile
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia import compiler
+    from triton.compiler import ASTSource
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(pytestconfig.cache.mkdir("triton")))
+    launches = []
+    with running(lambda kernel, grid, values, options: launches.append((kernel, values, options))):
+        decoding()
+    kernel, values, options = next((k, v, o) for k, v, o in launches if v.get("BLOCK_H") == 64)
+    signature, constants, hints = specialised(kernel, values)
+    source = ASTSource(kernel.twin, signature, constexprs=constants, attrs=hints)
+    made = compile(source, target=GPUTarget("cuda", 100, 32), options={"enable_fp_fusion": True} | options)
+    ir = [line for line in made.asm["ttgir"].splitlines() if "tensor<64x512xf32" in line]
+    assert any("ttng.tmem_load %acc " in line for line in ir) and any("ttng.tmem_store" in line for line in ir)
+    binary = tmp_path / "split.cubin"
+    binary.write_bytes(made.asm["cubin"])
+    tool = Path(compiler.__file__).parent / "bin" / "cuobjdump"
+    code = subprocess.run([tool, "-sass", binary], capture_output=True, text=True, check=True).stdout
+    assert "LDTM.x128" in code and "STTM.x128" in code and "UTCHMMA" in code
+    assert 128 * 32 * made.metadata.num_warps == 64 * 512
+
+
+@pytest.mark.parametrize("exercise", [COMBINE, FORGOTTEN, RUNNING, HEADS], ids=lambda e: e.key)
 def test_an_unwritten_stub_is_not_yet_and_goes_on_with_the_library(exercise, capsys):
     def stub(*_): ...
 
@@ -121,3 +223,12 @@ def test_a_combine_that_writes_into_its_inputs_is_refused():
         return combined(parts_XHC, log_sums_XH)
 
     assert judge(COMBINE, combine, may_call_library=True).kind == "wrong"
+
+
+def test_the_stepper_opens_where_heads_3_and_13_lose_most_of_their_sum_and_shares_cost_no_bytes_of_the_cache():
+    stepper = KernelStepper.decode()
+    shrink_H = torch.tensor(stepper.picture.current.state["shrink"])
+    assert stepper.step.value == 2 and sorted(shrink_H.argsort()[:2].tolist()) == [3, 13] and shrink_H[0] == 1
+    pictures = [KernelStepper.decode(splits=shares).picture for shares in (1, 5)]
+    assert [picture.longest for picture in pictures] == [5, 1]
+    assert pictures[0].cache[-1] == pictures[1].cache[-1] and pictures[0].moved[-1] < pictures[1].moved[-1]
