@@ -46,10 +46,10 @@ explorers
 # | Decode | Which pages does each split read, and how are their softmaxes joined? | [16](16_mla_decode.ipynb) |
 # | Timings | Which roof does a kernel meet, and what has been measured? | [14](14_first_kernels.ipynb), [16](16_mla_decode.ipynb) |
 #
-# The pictures show the tabs on `nano`, for readers without a kernel.
+# For readers without a kernel, pictures of the first seven tabs on `nano` (Refusal: on R1). Those of the other five are in their chapters.
 
 # %%
 if "voila" not in os.environ.get("SERVER_SOFTWARE", ""):  # served as a page, the tabs above are all there is
-    for tab in explorers.tabs:
+    for tab in explorers.tabs[:7]:
         print(f"\n{tab}")
         show(explorers.static(tab))
