@@ -85,7 +85,7 @@ def shared(scores_HS, values_SC, kernel: Kernel = split_kernel) -> tuple[torch.T
     cache[:S] = torch.cat([values_SC, torch.zeros(S, latent - C), torch.eye(S, rotary)], dim=1)
     q_HX = torch.cat([torch.zeros(H, latent), scores_HS, torch.zeros(H, rotary - S)], dim=1)
     out_HC, log_sum_H = sim.empty(H, latent), sim.empty(H)
-    kernel[(1, 1, 1)](
+    kernel[(1, cdiv(H, LEAST), 1)](
         q_HX, cache.view(pages, page, -1).flip(0), pages_of(S, page, pages), torch.tensor([S]), out_HC, log_sum_H,
         1.0, H, pages, C=latent, R=rotary, PAGE=page, BLOCK_H=LEAST, BLOCK_S=LEAST, SPLITS=1, PRECISION="ieee",
     )  # fmt: skip
