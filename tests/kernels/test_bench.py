@@ -1,9 +1,11 @@
 """The bench without a GPU: the whole path with a clock that pretends, the peers' values, and what is never written."""
 
 import functools
+import importlib.machinery
 import json
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -39,6 +41,28 @@ def test_every_peer_computes_what_the_kernel_computes(case, monkeypatch):
     assert all(0 <= distance < 0.005 for distance in distances.values())
     again = [flat(side.seen(side.call())) for side in sides.values()]  # a backward pass can be timed more than once
     assert all(bench.apart(results, again[0]) < 0.01 for results in again)
+
+
+@pytest.mark.parametrize("kernel", ["rms_norm", "rms_norm_backward", "token_loss"])
+def test_liger_is_a_peer_where_it_is_installed_and_only_there(kernel, monkeypatch):
+    """A stand-in of its signatures (v0.5 to 0.6): what is tested is how it is called."""
+
+    def liger_rms_norm(X, W, eps, offset=0.0, casting_mode="llama", in_place=True):
+        assert (offset, casting_mode, in_place) == (0.0, "llama", False)
+        return torch.nn.functional.rms_norm(X, W.shape, W, eps)
+
+    case = next(case for case in SMALL.values() if case.kernel == kernel)
+    assert "Liger" not in case.build("cpu", **case.sizes)[1]
+    for name in ("liger_kernel", "liger_kernel.transformers", "liger_kernel.transformers.functional"):
+        found = types.ModuleType(name)
+        found.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, found)
+    found.liger_rms_norm, found.liger_fused_linear_cross_entropy = liger_rms_norm, peers.cross_entropy
+    ours, prepared = case.build("cpu", **case.sizes)
+    side = prepared["Liger"]()
+    assert bench.apart(flat(side.call()), flat(ours.call())) < 0.01
+    monkeypatch.setattr(peers.metadata, "version", {"liger-kernel": "0.6.1"}.get)
+    assert peers.version_of("Liger") == "0.6.1" and peers.version_of("sdpa") == torch.__version__
 
 
 def test_what_the_cpu_lacks_is_called_as_its_signature_wants():

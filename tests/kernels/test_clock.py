@@ -1,19 +1,22 @@
 """The GPU's clock without a GPU: `torch.cuda` is replaced by a queue that remembers what was enqueued, and when."""
 
 import types
+from dataclasses import replace
 
 import pytest
 import torch
 
+from minimoe_kernels import bench
 from minimoe_kernels.bench import clock as module
 from minimoe_kernels.bench.clock import CudaClock, _manager
+from minimoe_kernels.timing_records import validated
 
 
 class Queue:
-    """What a GPU would do, in us: a call takes what its wrapper says, overwriting the cache 80, nothing else."""
+    """What a GPU would do, in us: a call takes what it says, and every event comes `step` after what was before it."""
 
     def __init__(self):
-        self.now, self.log, self.peak = 0.0, [], 0
+        self.now, self.step, self.log = 0.0, 0.0, []
 
     def call(self, us):
         def enqueue():
@@ -32,6 +35,7 @@ def gpu(monkeypatch):
             assert enable_timing
 
         def record(self):
+            queue.now += queue.step
             self.at = queue.now
             queue.log.append("event")
 
@@ -54,8 +58,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(module, "COPY", 2**10)
     monkeypatch.setattr(module, "SQUARE", 64)
     made = CudaClock("cpu")
-    zero = made.flush.zero_
-    made.flush = types.SimpleNamespace(zero_=lambda: (queue.log.append("flush"), zero()), numel=made.flush.numel)
+    made.flush = types.SimpleNamespace(zero_=lambda: queue.log.append("flush"), numel=made.flush.numel)
     made.queue = queue
     return made
 
@@ -132,3 +135,20 @@ def test_the_environment_names_every_version_or_is_refused(gpu, monkeypatch):
     monkeypatch.setattr(module, "_manager", lambda uuid: {"driver": ""})
     with pytest.raises(RuntimeError, match="no driver version"):
         gpu.env()
+
+
+def test_the_whole_path_gives_a_record_that_is_valid_once_there_is_cuda(gpu, monkeypatch):
+    """GPU, driver and CUDA's version are put in by hand; what is read back is what the clock wrote."""
+    pytest.importorskip("triton", reason="un-skip when triton has a wheel for this platform")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(module, "_manager", lambda uuid: {"driver": "580.1", "clock_sm_mhz": "1980"})
+    gpu.queue.step = 150.0
+    case = next(case for case in bench.CASES if case.kernel == "rms_norm_backward")
+    made = bench.run(replace(case, sizes=case.small), gpu, "cpu", leave_out=("torch.compile",))
+    with pytest.raises(ValueError, match="env does not say cuda"):
+        validated(made)
+    made["env"]["cuda"] = "13.0"
+    found = validated(made)
+    assert found.times["minimoe"] == (150.0, 150.0, 150.0) and set(found.times) == {"minimoe", "torch", "F.rms_norm"}
+    assert made["time_us"]["n"] == 150 and made["time_us"]["enqueue"] > 0 and made["peak_bytes"] == 240
+    assert made["env"]["clock_sm_mhz"] == ["1980", "1980"] and made["op"] == "backward"

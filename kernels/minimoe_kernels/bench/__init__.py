@@ -26,6 +26,7 @@ import torch
 from minimoe_kernels import sim
 from minimoe_kernels.bench import products, rows
 from minimoe_kernels.bench.clock import CudaClock, contest
+from minimoe_kernels.bench.peers import version_of
 from minimoe_kernels.bench.sides import Case, flat
 from minimoe_kernels.checks.agreement import Disagreement
 from minimoe_kernels.kernel import compiled, running, simulated
@@ -79,7 +80,7 @@ def run(case: Case, clock=None, device="cuda", rounds: int = ROUNDS, leave_out: 
         "time_us": times["ours"], "peak_bytes": peaks["ours"], "correct": correct,
         "roof": {"bw_GBs": {"datasheet": sheet[1], "measured": gigabytes},
                  "tflops": {"datasheet": sheet[0], "measured": tflops}},
-        "peers": [{"name": name, "version": torch.__version__, "time_us": times[name], "peak_bytes": peaks[name],
+        "peers": [{"name": name, "version": version_of(name), "time_us": times[name], "peak_bytes": peaks[name],
                    "rel_rms": distances[name]} for name in sides],
         "left_out": out,
     }  # fmt: skip

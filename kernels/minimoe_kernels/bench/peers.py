@@ -4,8 +4,14 @@ Each is written as its users write it, without a check or a conversion that the 
 call for a function (`torch._grouped_mm`, `scaled_dot_product_attention`, `F.scaled_mm`) that call is a peer too. What a
 peer needs in another layout is made before the clock runs: a doubt goes in the peer's favour.
 
-How the production version differs: vLLM, SGLang, Liger and DeepGEMM are peers as well, where they are installed.
+Liger-Kernel joins where somebody has installed it; minimoe does not ask for it. Of its functions those take part that
+leave their inputs alone: its SwiGLU writes the gradients over them.
+
+How the production version differs: an engine's authors measure against vLLM, SGLang and DeepGEMM too.
 """
+
+import importlib.util
+from importlib import metadata
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +20,18 @@ from minimoe.fp8_blocks import FP8_MAX
 from minimoe_kernels.fp8_quant import TILE
 
 FP8 = torch.float8_e4m3fn
+
+
+def liger(name, prepare):
+    """{"Liger": its side} of one of its functions, which `prepare` is given; {} where it is not installed."""
+    if importlib.util.find_spec("liger_kernel") is None:
+        return {}
+    return {"Liger": lambda: prepare(getattr(importlib.import_module("liger_kernel.transformers.functional"), name))()}
+
+
+def version_of(name: str) -> str:
+    """The version of the package that a peer of this name comes from."""
+    return metadata.version("liger-kernel") if name == "Liger" else str(torch.__version__)
 
 
 def turned(x_MHR, turns_SR, position_M):

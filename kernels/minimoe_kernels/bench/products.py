@@ -151,7 +151,7 @@ def loss(device, M, V, D):
     return of(log_probs.token_loss)(), {
         "torch": of(peers.cross_entropy),
         "torch.compile": of(compiled(peers.cross_entropy)),
-    }
+    } | peers.liger("liger_fused_linear_cross_entropy", of)
 
 
 def decode_sizes(heads):

@@ -22,7 +22,7 @@ def norm(device, M, D):
         "torch": forward(layers.rms_norm, *inputs, EPS),
         "torch.compile": forward(compiled(layers.rms_norm), *inputs, EPS),
         "F.rms_norm": forward(lambda x, weight: F.rms_norm(x, (D,), weight, EPS), *inputs),
-    }
+    } | peers.liger("liger_rms_norm", lambda found: forward(found, *inputs, EPS, 0.0, "llama", False))
 
 
 def added_norm(device, M, D):
@@ -44,7 +44,7 @@ def norm_backward(device, M, D):
         "torch": of(layers.rms_norm),
         "torch.compile": of(compiled(layers.rms_norm)),
         "F.rms_norm": of(lambda x, weight, eps: F.rms_norm(x, (D,), weight, eps)),
-    }
+    } | peers.liger("liger_rms_norm", lambda found: of(lambda *t: found(*t, 0.0, "llama", False)))
 
 
 def rotate(device, M, H, R):
