@@ -16,6 +16,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 240_000  # milliseconds; a kernel that imports torch on a busy machine
 LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+LATER = {
+    "Refusal": ".js-plotly-plot .scatterlayer .point", "FP8": ".mm-fp8", "Grouped GEMM": "svg.mm-grouped",
+    "Matmul": ".mm-step .mm-map", "Decode": ".mm-step .mm-curve", "Timings": ".js-plotly-plot .barlayer .point",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,10 @@ def test_the_served_page_reacts_and_asks_nothing_of_another_machine(address, bro
     page.locator(".js-plotly-plot .barlayer .point").first.wait_for(timeout=SLOW)
     assert page.locator(".mm-stream").count() == 0  # the training and its picture are gone
     shot("compression")
+    for tab, picture in LATER.items():
+        page.get_by_role("tab", name=tab).click()
+        page.locator(picture).last.wait_for(timeout=SLOW)
+        shot(tab.replace(" ", "_"))
     page.get_by_label("Model", exact=True).select_option("a folder of mine")
     page.get_by_label("Folder", exact=True).fill("no/such/folder")
     page.locator("button.jupyter-button", has_text="Open").click()

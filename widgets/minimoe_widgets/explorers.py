@@ -41,6 +41,11 @@ from minimoe_widgets.twin import Twin
 __all__ = ["Explorers"]
 
 OWN = "a folder of mine"
+# Tabs as wide as their names, in as many rows as they need.
+STYLE = """<style>
+.minimoe-tabs > .lm-TabBar, .minimoe-tabs > .lm-TabBar > .lm-TabBar-content { height: auto; flex-wrap: wrap; }
+.minimoe-tabs > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto; min-width: 0; }
+</style>"""
 MARKS = set(SPECIAL_TOKENS[:2])  # begin and end of a document
 DOCUMENTS = 2000
 MOST_TRAINED = 20_000_000  # parameters; above, a step of training takes many seconds
@@ -77,7 +82,7 @@ class Explorers(widgets.VBox):
             "Timings": lambda _: KernelTimings(),
         }
         self._build(model)
-        super().__init__([self._picker, self.notice, self.tab])
+        super().__init__([self._picker, self.notice, widgets.HTML(STYLE), self.tab])
         self._open(self.folders[model])
         self._observe()
 
@@ -104,6 +109,7 @@ class Explorers(widgets.VBox):
         flow = {"flex_flow": "row wrap", "align_items": "center", "width": "100%"}
         self._picker = widgets.Box([self.picker, self.path, self.load], layout=flow)
         self.tab = widgets.Tab([widgets.VBox() for _ in self.tabs], titles=self.tabs, selected_index=0)
+        self.tab.add_class("minimoe-tabs")
 
     def _observe(self):
         self.picker.observe(self._on_pick, "value")
@@ -152,9 +158,9 @@ class Explorers(widgets.VBox):
         self.tab.children[index].children = [shown]
 
     def _empty(self, box):
-        for explorer in box.children:
+        left, box.children = box.children, ()  # off the page first: a plot that is shown answers, and nobody would hear
+        for explorer in left:
             _close(explorer)
-        box.children = ()
 
     def _routing(self, opened: ModelFolder):
         return RoutingExplorer(opened.model, _needed(opened))
