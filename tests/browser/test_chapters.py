@@ -19,7 +19,7 @@ def test_a_chapter_runs_to_its_end_without_an_error(open_notebook, chapter):
     notebook = open_notebook(chapter)
     notebook.run_all(seconds=300)
     page = notebook.page
-    explorers = page.locator(".mm-grouped, .mm-heat, .mm-roll, .mm-spec, .mm-step, .js-plotly-plot")
+    explorers = page.locator(".mm-fp8, .mm-grouped, .mm-heat, .mm-roll, .mm-spec, .mm-step, .js-plotly-plot")
     for index in range(explorers.count()):
         explorers.nth(index).scroll_into_view_if_needed()
         notebook.screenshot(f"chapter_{chapter.stem}_explorer_{index}")
