@@ -160,6 +160,14 @@ class Notebook:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=Path(folder) / f"{name}.png")
 
+    def press(self, label: str, *keys: str):
+        """Keys on the handle of the slider whose whole label this is."""
+        slider = self.page.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
+        handle = slider.locator(".noUi-handle")
+        handle.focus()
+        for key in keys:
+            handle.press(key)
+
     def canvas_hash(self, index: int = 0) -> str:
         """The pixels of the `index`-th heat map."""
         script = "([c, i]) => document.querySelectorAll(c)[i].toDataURL()"

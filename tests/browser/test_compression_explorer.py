@@ -30,12 +30,6 @@ def changed(notebook, action):
     return page.locator(TITLE).inner_text()
 
 
-def press(notebook, label, key):
-    handle = notebook.page.locator(".widget-slider", has_text=label).locator(".noUi-handle")
-    handle.focus()
-    handle.press(key)
-
-
 def test_every_view_draws_and_follows_its_controls(open_notebook):
     notebook = open_notebook([SETUP, "CompressionExplorer(model, tokenizer, text=text)"])
     notebook.run_all()
@@ -45,7 +39,7 @@ def test_every_view_draws_and_follows_its_controls(open_notebook):
     page.wait_for_function(WIDE)  # as wide as its place, without anyone having touched the window
     page.locator(TITLE).scroll_into_view_if_needed()
     notebook.screenshot("compression_bill")
-    assert "17.398 GB" in changed(notebook, lambda: press(notebook, "Latent size", "ArrowRight"))
+    assert "17.398 GB" in changed(notebook, lambda: notebook.press("Latent size", "ArrowRight"))
 
     def view(name):
         return lambda: page.get_by_role("button", name=name).click()
@@ -53,10 +47,10 @@ def test_every_view_draws_and_follows_its_controls(open_notebook):
     assert changed(notebook, view("Where heads look")).startswith("Layer")
     notebook.screenshot("compression_attention")
     key = "ArrowLeft" if "head 3" in page.locator(TITLE).inner_text() else "ArrowRight"
-    changed(notebook, lambda: press(notebook, "Head", key))
+    changed(notebook, lambda: notebook.press("Head", key))
     assert "directions keep" in changed(notebook, view("What the latent holds"))
     notebook.screenshot("compression_rank")
-    changed(notebook, lambda: press(notebook, "Rank kept", "ArrowLeft"))
+    changed(notebook, lambda: notebook.press("Rank kept", "ArrowLeft"))
     notebook.assert_clean()
 
 

@@ -29,12 +29,6 @@ def changed(notebook, action):
     return page.locator(TITLE).inner_text()
 
 
-def press(notebook, label, key):
-    handle = notebook.page.locator(".widget-slider", has_text=label).locator(".noUi-handle")
-    handle.focus()
-    handle.press(key)
-
-
 def test_both_views_draw_follow_their_controls_and_a_press_measures(open_notebook):
     notebook = open_notebook([SETUP, "ContextExplorer(model, recorded=maps)"])
     notebook.run_all()
@@ -43,7 +37,7 @@ def test_both_views_draw_follow_their_controls_and_a_press_measures(open_noteboo
     page.get_by_text("5 of 8 pairs finish a turn within the 64 tokens").wait_for()
     page.locator(TITLE).scroll_into_view_if_needed()
     notebook.screenshot("context_angles")
-    assert "to read 1K" in changed(notebook, lambda: press(notebook, "Factor", "ArrowRight"))
+    assert "to read 1K" in changed(notebook, lambda: notebook.press("Factor", "ArrowRight"))
 
     title = changed(notebook, lambda: page.get_by_role("button", name="What is still found").click())
     assert title.startswith("recorded: at least 96% of the answers right up to 64 tokens, 12% at 256")

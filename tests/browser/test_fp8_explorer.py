@@ -11,15 +11,6 @@ FP8Explorer()
 TITLE, BITS = ".mm-title", ".mm-bits"
 
 
-def press(notebook, label, *keys):
-    """Keys on the handle of the slider whose whole label this is."""
-    slider = notebook.page.locator(".widget-hslider", has=notebook.page.get_by_text(label, exact=True))
-    handle = slider.locator(".noUi-handle")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
-
-
 def choose(notebook, label, option):
     dropdown = notebook.page.locator(".widget-dropdown", has=notebook.page.get_by_text(label, exact=True))
     dropdown.locator("select").select_option(option)
@@ -38,7 +29,7 @@ def test_an_outlier_grows_and_elements_are_taken_apart(open_notebook):
     page.locator(".mm-map").first.scroll_into_view_if_needed()
     notebook.screenshot("fp8_opened")
     before = hashes(notebook)
-    press(notebook, "Outlier times", "ArrowRight", "ArrowRight")
+    notebook.press("Outlier times", "ArrowRight", "ArrowRight")
     page.locator(TITLE, has_text="one value times 4,096").wait_for()
     assert all(was != now for was, now in zip(before, hashes(notebook), strict=True))
 
@@ -80,12 +71,12 @@ def test_sums_are_promoted_and_the_view_comes_back(open_notebook):
     page.get_by_text("K = 4,096, promoted every 128: off by up to 0.043%").wait_for()
     notebook.screenshot("fp8_sums")
     drawn = page.locator(".mm-sums").inner_html()
-    press(notebook, "Promoted every", "End")
+    notebook.press("Promoted every", "End")
     page.get_by_text("K = 4,096 in one piece: off by up to 0.78%").wait_for()
     assert page.locator(".mm-sums").inner_html() != drawn
     choose(notebook, "Numbers", "all positive")
     page.get_by_text("K = 4,096 in one piece: off by up to 7.7%").wait_for()
-    press(notebook, "Length K of the sum", "Home")
+    notebook.press("Length K of the sum", "Home")
     page.get_by_text("K = 128 in one piece").wait_for()
     page.get_by_role("button", name="Scales and bits").click()
     page.locator(TITLE, has_text="one value times 1,024").wait_for()

@@ -15,15 +15,6 @@ broken = load(source.replace("mask=(rows < M) & (across < D), other=0.0", "other
 TITLE = ".mm-title"
 
 
-def press(notebook, label, *keys):
-    """Keys on the handle of the slider whose whole label this is."""
-    slider = notebook.page.locator(".widget-slider", has=notebook.page.get_by_text(label, exact=True))
-    handle = slider.locator(".noUi-handle")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
-
-
 def test_programs_are_stepped_the_order_is_changed_and_a_wrong_kernel_stops(open_notebook):
     notebook = open_notebook([BROKEN, "KernelStepper()"])
     notebook.run_all()
@@ -31,11 +22,11 @@ def test_programs_are_stepped_the_order_is_changed_and_a_wrong_kernel_stops(open
     page.locator(TITLE, has_text="38 of 64 programs").wait_for()
     notebook.screenshot("stepper_opened")
     before = notebook.canvas_hash()
-    press(notebook, "Programs run", "ArrowRight")
+    notebook.press("Programs run", "ArrowRight")
     page.locator(TITLE, has_text="39 of 64 programs").wait_for()
     assert notebook.canvas_hash() != before
 
-    press(notebook, "Programs run", "End")
+    notebook.press("Programs run", "End")
     page.locator(TITLE, has_text="64 of 64 programs").wait_for()
     page.get_by_text("loaded what they share once: 88,960 bytes").wait_for()
     page.locator(".widget-dropdown", has_text="Order").locator("select").select_option("grouped")

@@ -8,15 +8,6 @@ OPEN = ["from minimoe_widgets import KernelStepper", "KernelStepper.decode()"]
 TITLE, MOST_SAVED = ".mm-title", 100_000  # bytes of a saved notebook
 
 
-def press(notebook, label, *keys):
-    """Keys on the handle of the slider whose whole label this is."""
-    slider = notebook.page.locator(".widget-slider", has=notebook.page.get_by_text(label, exact=True))
-    handle = slider.locator(".noUi-handle")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
-
-
 def changed(notebook, what):
     """Do it; return when the pixels are others."""
     before = notebook.canvas_hash()
@@ -31,18 +22,18 @@ def test_blocks_are_stepped_to_the_combination_and_shares_make_programs(open_not
     page.locator(TITLE, has_text="2 of 16 steps: 4,740 bytes").wait_for()
     page.get_by_text("The maximum rises for 7 of 16 heads").wait_for()
     notebook.screenshot("decode_opened")
-    changed(notebook, lambda: press(notebook, "Steps run", "ArrowRight"))
+    changed(notebook, lambda: notebook.press("Steps run", "ArrowRight"))
     page.get_by_text("entries 32 to 47, in page 8").wait_for()
-    changed(notebook, lambda: press(notebook, "Steps run", "ArrowRight"))
+    changed(notebook, lambda: notebook.press("Steps run", "ArrowRight"))
     page.get_by_text("share 0 stores its result").wait_for()
     notebook.screenshot("decode_stored")
-    changed(notebook, lambda: press(notebook, "Steps run", "End"))
+    changed(notebook, lambda: notebook.press("Steps run", "End"))
     page.get_by_text("Second launch, sequence 2").wait_for()
-    changed(notebook, lambda: press(notebook, "Steps run", "ArrowLeft", "ArrowLeft"))
+    changed(notebook, lambda: notebook.press("Steps run", "ArrowLeft", "ArrowLeft"))
     page.get_by_text("Second launch, sequence 0").wait_for()
     notebook.screenshot("decode_combined")
 
-    changed(notebook, lambda: press(notebook, "Shares (splits)", "ArrowRight", "ArrowRight", "ArrowRight"))
+    changed(notebook, lambda: notebook.press("Shares (splits)", "ArrowRight", "ArrowRight", "ArrowRight"))
     page.locator(TITLE, has_text="15 programs, the longest of 1 block").wait_for()
     heads = page.locator(".widget-dropdown", has_text="Heads").locator("select")
     changed(notebook, lambda: heads.select_option("128"))

@@ -19,15 +19,6 @@ asked = {name: prompts[::6] for name, prompts in refusal.ASKED.items()}
 TITLE = ".minimoe-title"
 
 
-def press(notebook, label, *keys):
-    """Keys on the handle of the slider whose whole label this is."""
-    slider = notebook.page.locator(".widget-slider", has=notebook.page.get_by_text(label, exact=True))
-    handle = slider.locator(".noUi-handle")
-    handle.focus()
-    for key in keys:
-        handle.press(key)
-
-
 def test_a_run_is_made_stopped_and_scrubbed_and_the_guard_moves(open_notebook):
     notebook = open_notebook([SETUP, "RefusalExplorer(model, tokenizer, asked=asked, steps=8)"])
     notebook.run_all()
@@ -36,12 +27,12 @@ def test_a_run_is_made_stopped_and_scrubbed_and_the_guard_moves(open_notebook):
     page.locator(TITLE, has_text="on 4 harmless documents at 0.001: plain requests refused").wait_for()
     page.locator(TITLE).scroll_into_view_if_needed()
     notebook.screenshot("refusal_opened")
-    press(notebook, "Step", "Home")
+    notebook.press("Step", "Home")
     page.locator(TITLE, has_text="Before any step").wait_for()
     page.locator("tr", has_text="▶").get_by_text("Sorry").first.wait_for()
 
-    press(notebook, "Documents", "Home")
-    press(notebook, "Steps to make", "End")
+    notebook.press("Documents", "Home")
+    notebook.press("Steps to make", "End")
     page.get_by_text("Press Run for 1 harmless document at 0.001.").wait_for()
     page.locator("button.widget-button", has_text="Run").click()
     page.get_by_text("Fine-tuning on 1 harmless document at 0.001: step").wait_for()
@@ -53,7 +44,7 @@ def test_a_run_is_made_stopped_and_scrubbed_and_the_guard_moves(open_notebook):
 
     page.get_by_role("button", name="Guard").click()
     page.locator(TITLE, has_text="Guard on requests at threshold 0.50").wait_for()
-    press(notebook, "Threshold", "Home")
+    notebook.press("Threshold", "Home")
     page.locator(TITLE, has_text="threshold 0.00: 0 of 12 plain ones missed").wait_for()
     page.locator(TITLE, has_text="16 of 16 harmless ones blocked").wait_for()
     page.get_by_text("The rule on answers, after").wait_for()

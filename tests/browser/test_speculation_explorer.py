@@ -84,16 +84,11 @@ def test_prompt_temperature_length_and_seed_make_new_runs(open_notebook):
     prompt.fill("small animal (noun):")
     changed(lambda: prompt.press("Enter"))
 
-    def press(label, key):
-        handle = page.locator(".widget-slider", has_text=label).locator(".noUi-handle")
-        handle.focus()
-        handle.press(key)
-
-    changed(lambda: press("Temperature", "PageUp"))
+    changed(lambda: notebook.press("Temperature", "PageUp"))
     page.get_by_text("Two draws from one distribution").wait_for()
     notebook.screenshot("speculation_sampled")
     changed(lambda: page.get_by_role("button", name="Draw again").click())
-    changed(lambda: press("New tokens", "ArrowRight"))
+    changed(lambda: notebook.press("New tokens", "ArrowRight"))
     assert counts(page)[0].startswith("plain: 49 tokens")
     prompt.fill("  ")
     prompt.press("Enter")

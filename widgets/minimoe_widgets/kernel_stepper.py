@@ -20,9 +20,9 @@ from minimoe_widgets.kernel_stepper_decode import DecodeStepper
 from minimoe_widgets.kernel_stepper_matmul import matmul
 from minimoe_widgets.kernel_stepper_trace import ORDERS, Sizes, trace
 from minimoe_widgets.kernel_stepper_twin import draw_twin
+from minimoe_widgets.kernel_stepper_view import SteppedView
 from minimoe_widgets.kernel_stepper_words import Picture
 from minimoe_widgets.text_input import said
-from minimoe_widgets.twin import Twin
 
 __all__ = ["KernelStepper"]
 
@@ -31,7 +31,7 @@ TILES, LEAST, MOST = (16, 32, 64, 128), 1, 256
 MOST_PROGRAMS = 256
 
 
-class KernelStepper(widgets.VBox):
+class KernelStepper(SteppedView):
     """C (M x F) = A (M x D) B (D x F) in tiles, one program after the other.
 
     `kernel`: any `@triton.jit` kernel of (a_ptr, b_ptr, c_ptr, M, D, F, BLOCK_M, BLOCK_D, BLOCK_F), the last three
@@ -40,6 +40,8 @@ class KernelStepper(widgets.VBox):
     "shuffled"; `together` programs are taken to run at a time; `at` is where it opens (by default in the middle).
     Raises ValueError for sizes, tiles or orders that are none, TypeError for a kernel with other arguments. Chapter 14.
     """
+
+    _draw = staticmethod(draw_twin)
 
     def __init__(
         self, kernel: Kernel | None = None, M: int = 120, D: int = 40, F: int = 124, tiles=(16, 16, 16),
@@ -140,27 +142,6 @@ class KernelStepper(widgets.VBox):
     def picture(self) -> Picture:
         """What is shown: counts, titles, shades."""
         return Picture(self._trace, self.order.value, self.together.value, self.step.value)
-
-    def _show(self):
-        picture = self.picture
-        self.canvas.frame = picture.frame()
-        self.state.value = said(picture.state())
-        self.notice.value = said(self.verdict, bold=not self._trace.right)
-
-    @property
-    def verdict(self) -> str:
-        """What is wrong with the kernel, in the simulator's words, or that C is right."""
-        return self._trace.verdict
-
-    def static(self) -> Twin:
-        """The same state as a matplotlib figure that needs no kernel."""
-        with self._lock:
-            return draw_twin(self.picture)
-
-    def alt_text(self) -> str:
-        """The picture in words."""
-        with self._lock:
-            return f"{self.picture.alt()} {self.verdict}"
 
     def __repr__(self) -> str:
         return "KernelStepper (live: run this cell in Jupyter; the figure below shows the same state)"

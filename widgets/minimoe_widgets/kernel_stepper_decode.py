@@ -18,8 +18,8 @@ from minimoe_widgets.kernel_stepper_canvas import DecodeCanvas
 from minimoe_widgets.kernel_stepper_decode_trace import Decode, trace_decode
 from minimoe_widgets.kernel_stepper_decode_twin import draw_decode_twin
 from minimoe_widgets.kernel_stepper_decode_words import DecodePicture
+from minimoe_widgets.kernel_stepper_view import SteppedView
 from minimoe_widgets.text_input import said
-from minimoe_widgets.twin import Twin
 
 __all__ = ["DecodeStepper"]
 
@@ -28,8 +28,10 @@ HEADS, PAGES = (8, 16, 32, 64, 128), (8, 16, 32)
 MOST_SPLITS, MOST_SEQUENCES, MOST_ENTRIES = 8, 6, 128
 
 
-class DecodeStepper(widgets.VBox):
+class DecodeStepper(SteppedView):
     """Made by `KernelStepper.decode`, which says what it takes."""
+
+    _draw = staticmethod(draw_decode_twin)
 
     def __init__(self, splits: int, heads: int, lengths, page: int, at: int | None):
         asked = _checked(splits, heads, lengths, page)
@@ -100,27 +102,6 @@ class DecodeStepper(widgets.VBox):
     def picture(self) -> DecodePicture:
         """What is shown: counts, titles, states."""
         return DecodePicture(self._trace, self.step.value)
-
-    def _show(self):
-        picture = self.picture
-        self.canvas.frame = picture.frame()
-        self.state.value = said(picture.state())
-        self.notice.value = said(self.verdict, bold=not self._trace.right)
-
-    @property
-    def verdict(self) -> str:
-        """How far the launch's output is from attention in float64."""
-        return self._trace.verdict
-
-    def static(self) -> Twin:
-        """The same state as a matplotlib figure that needs no kernel."""
-        with self._lock:
-            return draw_decode_twin(self.picture)
-
-    def alt_text(self) -> str:
-        """The picture in words."""
-        with self._lock:
-            return f"{self.picture.alt()} {self.verdict}"
 
     def __repr__(self) -> str:
         return "KernelStepper.decode (live: run this cell in Jupyter; the figure below shows the same state)"
