@@ -59,7 +59,7 @@ for byte in (0b0_1000_100, 0b0_1000_101):
 # ### Exercise: decode
 # ●●○○○ · 8 min · build it: you will look at bytes again when a checkpoint does not load.
 #
-# `byte` is a whole number from 0 to 255. Return what it is worth, by the formula; $s$, $e$ and $m$ are its 1, 4 and 3 bits from the left. `float("nan")` is NaN.
+# `byte` is a whole number from 0 to 255. Return what it is worth, by the formula; $s$, $e$ and $m$ are its 1, 4 and 3 bits from the left. `float("nan")` is NaN. Not by `torch.float8_e4m3fn`.
 # By hand: 0b01000100 = 68 gives 3.0, and 0b00000011 = 3 gives $2^{-6} \cdot \tfrac38 = 0.005859375$.
 
 # %% tags=["exercise"]
@@ -109,7 +109,7 @@ show(
 #
 # $$\mathrm{spacing} = 2^{\max(e,\, -6) - 3}, \qquad \hat x = \mathrm{spacing} \cdot \mathrm{round}(x / \mathrm{spacing}), \qquad |\hat x| \le 448$$
 #
-# `torch.round` takes ties to even. By hand: `[1.94, 17, 19, 500]` gives `[2, 16, 20, 448]`.
+# `torch.round` takes ties to even. Not by `torch.float8_e4m3fn`. By hand: `[1.94, 17, 19, 500]` gives `[2, 16, 20, 448]`.
 
 # %% tags=["exercise"]
 def round_e4m3(x_A):
@@ -559,9 +559,9 @@ from minimoe_course.fp8_numbers import router_choices
 router_choices(model, batch_BT)
 
 # %% [markdown]
-# In FP8 4 to 7% of the tokens get another set of experts, in bfloat16 at most one in 300. V3 has 256 experts where NANO has 16, and more of them are nearly tied. The router's matrix is also the smallest of all: in the table above, 0.3%. There is nothing to gain.
+# In FP8 4 to 7% of the tokens get another set of experts, in bfloat16 at most one in 300. What it would be among V3's 256 experts we cannot measure here. The router's matrix is also the smallest of all: in the table above, 0.3%. There is nothing to gain.
 #
-# That is the rule behind the whole list. FP8 goes where nearly all multiplications are and where errors average out: in long sums. What adds up small steps (master weights, moments, accumulators), what chooses (router), and what costs next to nothing (norms, embedding) stays.
+# That is the rule behind the whole list. FP8 goes where most multiplications are and where errors average out: in long sums. What adds up small steps (master weights, moments, accumulators), what chooses (router), and what costs next to nothing (norms, embedding) stays.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -661,6 +661,7 @@ receipt([
     ("models of the comparison", "16B and 230B", "source: arXiv 2412.19437 appendix B.1"),
     ("gradients in 128 x 128 blocks diverge", "16B, about 300B tokens", "source: arXiv 2412.19437 appendix B.2"),
     ("nearly 2% at K = 4096", "no matrices given", "source: arXiv 2412.19437 section 3.3.2"),
+    ("1.2% with joint=False", "0.0123", "asserted by tests/minimoe/training/test_fp8_product.py"),
     ("13 bits are kept when products are aligned", "FP22: 1, 8, 13", "source: arXiv 2505.09343 section 3.1.1"),
     ("a lost carry in Triton's interpreter", "1.94 becomes 1.0", "source: triton-lang/triton issue 8322; minimoe_kernels/interpreter.py"),
     ("FP8, H100 SXM", "1979 TFLOP/s dense, bfloat16 989; 3.35 TB/s", "source: NVIDIA H100 Tensor Core GPU datasheet"),

@@ -6,7 +6,7 @@ import torch
 
 from minimoe import fp8_blocks
 from minimoe.training import fp8, fp8_product
-from minimoe_course.exercise import Exercise, Wrong
+from minimoe_course.exercise import Exercise, Law, Wrong
 from minimoe_course.first_kernels import Launched
 from minimoe_course.fp8_numbers import as_fp8
 from minimoe_kernels import fp8_quant as fp8_quant_module
@@ -14,6 +14,11 @@ from minimoe_kernels.kernel import load
 from minimoe_kernels.sim import rounding
 
 __all__ = ["EXERCISES", "slipped"]
+
+BY_HAND = Law(
+    "you let PyTorch convert. Take the number apart yourself.",
+    lambda fn, case: not {"float8_e4m3fn", "float8_e5m2"} & set(getattr(getattr(fn, "__code__", None), "co_names", ())),
+)
 
 
 # --- one byte ---------------------------------------------------------------------------------------------------------
@@ -72,6 +77,7 @@ DECODE = Exercise(
         "```text\nsign = -1 if the byte is at least 128\nexponent = byte // 8 % 16, mantissa = byte % 8\nif exponent is 15 and mantissa is 7: NaN\n"
         "if exponent is 0: sign * mantissa / 8 * 2^-6\notherwise: sign * (1 + mantissa / 8) * 2^(exponent - 7)\n```",
     ),
+    laws=(BY_HAND,),
     solution=(
         "def decode(byte):\n"
         "    sign, exponent, mantissa = -1 if byte >= 128 else 1, byte // 8 % 16, byte % 8\n"
@@ -152,6 +158,7 @@ ROUND = Exercise(
         Wrong("sign lost", lambda x_A: round_e4m3(x_A).abs(), "negative numbers become positive."),
     ),
     forbid=(rounding.E4M3.round,),
+    laws=(BY_HAND,),
     hints=(
         "How far apart are the neighbours of x? Between 1 and 2 it is 1/8. Once you have the spacing, whole multiples of it are all there is, and `torch.round` goes to the nearest one, ties to even.",
         "```text\nexponent = the whole number e with 2^e <= |x| < 2^(e+1), but at least -6\n   (torch.frexp(x)[1] - 1, or torch.log2(...).floor())\nspacing = 2^(exponent - 3)\n"
@@ -234,6 +241,9 @@ QUANTISE = Exercise(
         Wrong("powers of two", slipped(("amax / 448.0", "tl.exp2(-tl.floor(-tl.log2(amax / 448.0)))")), "your scales are rounded up to powers of two. That comes later in the chapter."),
         Wrong("scales not stored", slipped((STORE_SCALE, "pass")), "your scales are NaN because nothing was ever stored in scale_ptr: one number a program."),
         Wrong("FP8 not stored", slipped((STORE_X, "pass")), "your FP8 numbers are NaN because nothing was ever stored in fp8_ptr."),
+        Wrong("tile forgotten", slipped(("j * TILE + tl.arange", "tl.arange")), "every program works on the first tile of its row, and the rest is NaN because nothing was ever stored there: the columns begin at j * TILE."),
+        Wrong("divided by 448", slipped((SCALED, "(x / 448.0)")), "you divide x by 448; divide it by the scale, max / 448."),
+        Wrong("scales turned", slipped(("m * tl.num_programs(1) + j", "j * tl.num_programs(0) + m")), "your scales lie column by column: a row of x has its scales side by side, at m * (tiles in a row) + j."),
         Wrong("first row read", slipped(("x_ptr + m * D", "x_ptr")), "every row is quantised from row 0: move x_ptr by m * D."),
         Wrong("first tile read", slipped(("x_ptr + m * D + columns, mask=mask", "x_ptr + m * D + tl.arange(0, TILE), mask=tl.arange(0, TILE) < D")), "every tile is quantised from the first one: the columns begin at j * TILE."),
     ),
@@ -380,7 +390,7 @@ def lost(value, update, bits):
 
 def _lost_inputs(g: torch.Generator):
     for value, update, bits in (
-        (1.5, 0.02, 3), (1.5, 0.05, 3), (1.5, 0.07, 3), (1.5, -0.05, 3), (1.0, -0.05, 3), (1.0, -0.03, 3), (1.0, 0.05, 3), (1.0, 0.1, 3), (1.0, 0.0625, 3), (1.125, 0.0625, 3),
+        (1.5, 0.02, 3), (1.5, 0.05, 3), (1.5, 0.07, 3), (1.5, 0.2, 3), (1.5, -0.05, 3), (1.875, 0.065, 3), (1.0, 0.055, 3), (1.0, -0.05, 3), (1.0, -0.03, 3), (1.0, 0.05, 3), (1.0, 0.1, 3), (1.0, 0.0625, 3), (1.125, 0.0625, 3),
         (3.5, 0.1, 3), (0.75, 0.025, 3), (6.0, 0.4, 3), (1.5, 0.003, 7), (1.5, 0.005, 7), (1.0, -0.003, 7), (40.0, 3.0, 2), (40.0, 5.0, 2),
     ):  # fmt: skip
         yield {"value": value, "update": update, "bits": bits}
@@ -404,6 +414,10 @@ LOST = Exercise(
         Wrong("spacing of the value", lambda v, u, bits: round((v + u) / _spacing(v, bits)) * _spacing(v, bits) == v, "at a power of two, going down, the numbers are twice as dense: 1 - 0.05 does not come back to 1 in e4m3. Take the spacing of the sum."),
         Wrong("ties always lost", lambda v, u, bits: abs(u) <= _spacing(v + u, bits) / 2, "a tie is not always lost: it goes to the even neighbour, and 1.125 + 0.0625 becomes 1.25."),
         Wrong("ties never lost", lambda v, u, bits: abs(u) < _spacing(v + u, bits) / 2, "a tie is not always kept: it goes to the even neighbour, and 1 + 0.0625 becomes 1."),
+        Wrong("half of the value's spacing", lambda v, u, bits: abs(u) < _spacing(v, bits) / 2, "you compare with half of the value's spacing. Going down from a power of two the numbers are twice as dense, and a tie goes to the even neighbour: round the sum."),
+        Wrong("half, ties lost", lambda v, u, bits: abs(u) <= _spacing(v, bits) / 2, "you compare with half of the value's spacing and lose every tie. Round the sum instead: ties go to the even neighbour, and below a power of two the numbers are twice as dense."),
+        Wrong("relative", lambda v, u, bits: abs(u) / v < 2.0 ** -(bits + 1), "you compare the update's share of the value. The spacing does not grow with the value between two powers of two."),
+        Wrong("always", lambda v, u, bits: True, "you say True always; 1.5 + 0.2 is not lost."),
         Wrong("turned over", lambda v, u, bits: not lost(v, u, bits), "you say True where the update survives."),
         Wrong("never", lambda v, u, bits: v + u == v, "you add in float64, where nothing of this size is lost: round the sum to the format first."),
         Wrong("update's own size", lambda v, u, bits: abs(u) < 2.0**-bits, "you compare the update with 2^-bits. What counts is its size relative to the value's spacing."),

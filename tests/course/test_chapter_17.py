@@ -68,6 +68,18 @@ def test_an_unwritten_stub_is_not_yet_and_goes_on_with_the_library(exercise, cap
     assert check(exercise, stub) is exercise.reference and "not yet" in capsys.readouterr().out
 
 
+def test_a_conversion_by_pytorch_is_no_answer():
+    def decode(byte):
+        return torch.tensor([byte], dtype=torch.uint8).view(torch.float8_e4m3fn).float().item()
+
+    def round_e4m3(x_A):
+        return x_A.clamp(-448, 448).to(torch.float8_e4m3fn).float()
+
+    for exercise, answer in ((DECODE, decode), (ROUND, round_e4m3)):
+        found = judge(exercise, answer)
+        assert found.kind == "wrong" and "you let PyTorch convert" in found.message
+
+
 def test_an_unwritten_kernel_is_not_yet(capsys):
     @numbers.launched
     @triton.jit
