@@ -24,7 +24,7 @@ help:
 	@echo "make chapters   rebuild the notebooks from chapters/*.py"
 	@echo "make parity     the table of differences from transformers"
 	@echo "make bench      the measurements beside transformers"
-	@echo "make kernels-matrix    compile the kernels with the oldest and the newest Triton that they are for"
+	@echo "make kernels-matrix    compile and interpret the kernels with the oldest and the newest Triton"
 	@echo "make lock       write requirements.lock anew"
 	@echo "TORCH_ARGS=\"...\" is passed to pip when PyTorch is installed (its CPU index, for example)."
 
@@ -86,6 +86,7 @@ kernels-matrix: $(HAS_TEST)
 		test -d $(VENV)/triton-$$version || \
 			$(PY) -m pip install --quiet --no-deps --target $(VENV)/triton-$$version triton==$$version; \
 		PYTHONPATH=$(VENV)/triton-$$version $(PY) -m minimoe_kernels.resources --check || exit 1; \
+		PYTHONPATH=$(VENV)/triton-$$version $(PY) -W ignore -m minimoe_kernels.interpreter || exit 1; \
 	done
 
 # --- the gate ---------------------------------------------------------------------------------------------------------
