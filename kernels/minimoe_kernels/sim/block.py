@@ -13,7 +13,7 @@ import numpy as np
 from minimoe_kernels.sim.dtypes import DTYPES, FLOAT32, of_number, promoted, with_number
 from minimoe_kernels.sim.state import now
 
-__all__ = ["Block", "block", "cast"]
+__all__ = ["Block", "block", "cast", "lane_by_lane"]
 
 BOOL = DTYPES["int1"]
 
@@ -83,7 +83,8 @@ def result(data, kind, flops=True):
     return Block(data, kind)
 
 
-def _lane_by_lane(op, x, y):
+def lane_by_lane(op, x, y):
+    """`op` of two arrays; NumPy repeats axes of size 1, as Triton does. Raises ValueError if they do not fit."""
     try:
         return op(x, y)
     except ValueError:
@@ -93,12 +94,12 @@ def _lane_by_lane(op, x, y):
 
 def binary(op, a, b):
     x, y, kind = operands(a, b)
-    return result(_lane_by_lane(op, x, y), kind)
+    return result(lane_by_lane(op, x, y), kind)
 
 
 def compare(op, a, b):
     x, y, _ = operands(a, b)
-    return Block(_lane_by_lane(op, x, y), BOOL)
+    return Block(lane_by_lane(op, x, y), BOOL)
 
 
 def power(a, b):
@@ -109,7 +110,7 @@ def divide(a, b):
     x, y, kind = operands(a, b, dividing=True)
     if kind.kind != "f":
         kind, x, y = FLOAT32, np.asarray(x).astype(np.float32), np.asarray(y).astype(np.float32)
-    return result(np.divide(x, y), kind)
+    return result(lane_by_lane(np.divide, x, y), kind)
 
 
 def floor_divide(a, b):
@@ -118,7 +119,7 @@ def floor_divide(a, b):
         raise TypeError(f"{now.where()}: // of {kind}; Triton has it for integers only")
     if np.any(y == 0):
         raise ZeroDivisionError(f"{now.where()}: // by 0")
-    down = np.floor_divide(x, y)
+    down = lane_by_lane(np.floor_divide, x, y)
     return Block(down + ((x - down * y != 0) & ((x < 0) != (y < 0))).astype(kind.numpy), kind)
 
 
@@ -126,14 +127,14 @@ def remainder(a, b):
     x, y, kind = operands(a, b, dividing=True)
     if kind.kind != "f" and np.any(y == 0):
         raise ZeroDivisionError(f"{now.where()}: % by 0")
-    return result(np.fmod(x, y), kind)
+    return result(lane_by_lane(np.fmod, x, y), kind)
 
 
 def bitwise(op, a, b):
     x, y, kind = operands(a, b)
     if kind.kind == "f":
         raise TypeError(f"{now.where()}: a bitwise operation on {kind}; Triton has it for integers only")
-    return Block(op(x, y), kind)
+    return Block(lane_by_lane(op, x, y), kind)
 
 
 class Block:
@@ -160,6 +161,8 @@ class Block:
 
     def to(self, dtype, fp_downcast_rounding=None, bitcast=False):
         """These values in another type; `bitcast` keeps the bits instead."""
+        if not hasattr(dtype, "primitive_bitwidth"):
+            raise TypeError(f"{now.where()}: .to({dtype}); the types of a kernel are Triton's own, such as tl.float32")
         if bitcast:
             raw = self.dtype.encode(np.array(self.data, order="C"))
             return Block(dtype.decode(raw.view(dtype.stored)), dtype)
@@ -167,7 +170,10 @@ class Block:
 
     def item(self):
         if self.data.size != 1:
-            raise TypeError(f"{now.where()}: a block of shape {self.shape} where Python needs one number")
+            raise TypeError(
+                f"{now.where()}: a block of shape {self.shape} where Python needs one number. `if`, `and`, `or` and "
+                "a < b < c ask for one; lanes take masks, joined by & and |, with brackets around each comparison"
+            )
         return self.data.item()
 
     def __bool__(self):
@@ -181,13 +187,23 @@ class Block:
     __int__ = __index__
 
     def __float__(self):
-        return float(self.item())
+        raise TypeError(f"{now.where()}: float and math.* take no block; tl has functions of its own, such as tl.sqrt")
 
     def __getitem__(self, key):
-        for part in key if isinstance(key, tuple) else (key,):
-            if not (part is None or part == slice(None)):
-                raise TypeError(f"{now.where()}: block[{part}]; Triton indexes with None and `:` only")
-        return Block(np.asarray(self.data)[key], self.dtype)
+        key = key if isinstance(key, tuple) else (key,)
+        for part in key:
+            if not (part is None or (isinstance(part, slice) and part == slice(None))):
+                raise TypeError(
+                    f"{now.where()}: [...] of a block or pointer takes None and `:` only, to add an axis. "
+                    "To read from memory: tl.load(pointer + offsets)"
+                )
+        try:
+            return Block(np.asarray(self.data)[key], self.dtype)
+        except IndexError:
+            raise IndexError(
+                f"{now.where()}: `:` in the brackets of a block of shape {self.shape} stands {key.count(slice(None))} "
+                f"times, once for each axis, and it has {np.ndim(self.data)}; a number + tl.arange(0, n) has one"
+            ) from None
 
     def __neg__(self):
         return result(-self.data, self.dtype)
@@ -227,4 +243,3 @@ for _name, _op in {
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
 }.items():  # fmt: skip
     setattr(Block, f"__{_name}__", lambda self, other, op=_op: compare(op, self, other))
-

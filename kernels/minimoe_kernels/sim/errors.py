@@ -19,7 +19,7 @@ class OutOfBounds(SimulatorError):
 
 
 class Uninitialised(SimulatorError):
-    """A load of memory that nothing has written."""
+    """A load of memory that nothing has written, or a result made of lanes that loaded nothing."""
 
 
 class StoreConflict(SimulatorError):

@@ -14,7 +14,7 @@ import builtins
 
 import numpy as np
 
-from minimoe_kernels.sim.block import Block, block, operands, result
+from minimoe_kernels.sim.block import Block, block, lane_by_lane, operands, result
 from minimoe_kernels.sim.block import cast as converted
 from minimoe_kernels.sim.dtypes import DTYPES, FLOAT32, dtype
 from minimoe_kernels.sim.memory import atomic, load, store
@@ -144,7 +144,7 @@ def abs(x):
 
 def _pair(op, x, y):
     a, b, kind = operands(x, y)
-    return result(op(a, b), kind)
+    return result(lane_by_lane(op, a, b), kind)
 
 
 def maximum(x, y, propagate_nan=None):

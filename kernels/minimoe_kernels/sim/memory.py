@@ -18,7 +18,7 @@ import weakref
 import numpy as np
 import torch
 
-from minimoe_kernels.sim.block import Block, block, cast
+from minimoe_kernels.sim.block import Block, block, cast, lane_by_lane
 from minimoe_kernels.sim.dtypes import DTYPES
 from minimoe_kernels.sim.errors import OutOfBounds, StoreConflict, Uninitialised
 from minimoe_kernels.sim.state import now
@@ -158,7 +158,7 @@ class Pointer:
         step = other.data if isinstance(other, Block) else other
         if isinstance(step, float) or (isinstance(other, Block) and other.dtype.kind == "f"):
             raise TypeError(f"{now.where()}: {self.buffer.name} + a float; pointers move by whole elements")
-        return Pointer(self.buffer, np.add(self.offsets, step, dtype=np.int64) if sign > 0 else self.offsets - step)
+        return Pointer(self.buffer, lane_by_lane(_plus if sign > 0 else np.subtract, self.offsets, step))
 
     def __add__(self, other):
         return self._moved(other, 1)
@@ -170,6 +170,10 @@ class Pointer:
 
     def __getitem__(self, key):
         return Pointer(self.buffer, Block(self.offsets, None)[key].data)
+
+
+def _plus(offsets, step):
+    return np.add(offsets, step, dtype=np.int64)
 
 
 class PointerType:
@@ -193,7 +197,7 @@ def lanes(pointer, mask, verb):
         raise TypeError(f"{now.where()} {verb} through {type(pointer).__name__}; a pointer is a tensor + offsets")
     offsets, on = np.asarray(pointer.offsets), None
     if mask is not None:
-        on = spread(np.asarray(block(mask).data), offsets.shape)
+        on = _fitting(np.asarray(block(mask).data), offsets.shape, f"{verb} with a mask")
         if on.all():
             on = None
         else:
@@ -216,7 +220,7 @@ def load(pointer, mask=None, other=None, **_hints):
     if on is None:
         return Block(values, buffer.dtype)
     if other is None:
-        out = undefined(on.shape, buffer.dtype)
+        out = undefined(on.shape, buffer.dtype, buffer.name)
     else:
         other = block(other)
         out = np.broadcast_to(cast(other.data, other.dtype, buffer.dtype), on.shape).copy()
@@ -230,8 +234,10 @@ def store(pointer, value, mask=None, **_hints):
     if not offsets.size:
         return
     buffer, value = pointer.buffer, block(value)
-    data = _fitting(cast(value.data, value.dtype, buffer.dtype), np.shape(pointer.offsets))
-    refuse_undefined(value.data if on is None else spread(value.data, on.shape)[on], f"stores to {buffer.name}")
+    data = _fitting(cast(value.data, value.dtype, buffer.dtype), np.shape(pointer.offsets), "stores a block")
+    wide = "has no mask and writes" if mask is None else "has a mask that lets through"
+    stored = value.data if on is None else spread(value.data, on.shape)[on]
+    refuse_undefined(stored, f"stores to {buffer.name}", f"this tl.store {wide} what the load's mask left out")
     raw = np.asarray(buffer.dtype.encode(data if on is None else data[on])).astype(buffer.dtype.stored, copy=False)
     buffer.raw[offsets] = raw
     if raw.size > 1 and not np.array_equal(_as_bits(buffer.raw[offsets]), _as_bits(raw)):
@@ -239,12 +245,12 @@ def store(pointer, value, mask=None, **_hints):
     _count_store(buffer, offsets)
 
 
-def _fitting(data, shape):
+def _fitting(data, shape, verb):
     try:
         return spread(data, shape)
     except ValueError:
         raise ValueError(
-            f"{now.where()} stores a block of shape {list(np.shape(data))} through pointers of shape {list(shape)}; "
+            f"{now.where()} {verb} of shape {list(np.shape(data))} through pointers of shape {list(shape)}; "
             "each number needs a pointer of its own: pointer + offsets of the block's shape"
         ) from None
 
@@ -281,6 +287,6 @@ def atomic(combine, pointer, value, mask=None, **_hints):
     _count_store(buffer, offsets)
     if on is None:
         return Block(found, kind)
-    out = undefined(shape, kind)
+    out = undefined(shape, kind, buffer.name)
     out[on] = found
     return Block(out, kind)

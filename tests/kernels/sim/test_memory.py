@@ -1,5 +1,7 @@
 """Every access is checked: what is refused, and what the message names."""
 
+import math
+
 import pytest
 import torch
 
@@ -88,6 +90,8 @@ def test_an_empty_tensor_can_be_passed_and_not_read():
 def test_storing_a_lane_that_loaded_nothing_names_the_missing_other():
     with pytest.raises(sim.Uninitialised, match="stores to out_ptr 4 of 8 numbers .* no `other`"):
         copy_without_other[(1,)](torch.ones(4), torch.zeros(8), 4, BLOCK=8)
+    with pytest.raises(sim.Uninitialised, match="x_ptr: this tl.store has no mask and writes what the load's mask"):
+        copy_without_other[(1,)](torch.ones(4), torch.zeros(8), 4, BLOCK=8)
     out = torch.zeros(8, dtype=torch.int32)
     copy_without_other[(1,)](torch.ones(4, dtype=torch.int32), out, 4, BLOCK=8)
     assert (out[4:] < -(10**8)).all()  # of integers the value alone tells
@@ -127,13 +131,70 @@ def test_a_lane_that_loaded_nothing_is_passed_on_and_never_passed_over(dtype):
     assert out[0] == 4.0
 
 
-def test_a_block_stored_through_one_pointer_is_refused():
-    @triton.jit
-    def to_one(x_ptr, out_ptr):
-        tl.store(out_ptr, tl.load(x_ptr + tl.arange(0, 4)))
+@triton.jit
+def summed(x_ptr, y_ptr, out_ptr, n, HOW: tl.constexpr):
+    offsets = tl.arange(0, 8)
+    x = tl.load(x_ptr + offsets, mask=offsets < n, other=0.0)
+    y = tl.load(y_ptr + offsets, mask=offsets < n)
+    if HOW == "alone":
+        tl.store(out_ptr, tl.sum(y, axis=0))
+    elif HOW == "wide":
+        tl.store(out_ptr + offsets, (-y).to(tl.float64), mask=offsets < 7)
+    else:
+        tl.store(out_ptr + offsets, x * tl.sum(y, axis=0), mask=offsets < n)
 
-    with pytest.raises(ValueError, match=r"a block of shape \[4\] through pointers of shape \[\]"):
-        to_one[(1,)](torch.ones(4), torch.zeros(4))
+
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        ("alone", "1 of 1 numbers made of lanes that loaded nothing from y_ptr: their mask was False and"),
+        ("wide", "2 of 7 numbers .* y_ptr: this tl.store has a mask that lets through what the load's mask left"),
+        ("sum", "5 of 5 numbers .* from y_ptr: their mask was False and tl.load had no `other`"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_two_loads_the_one_without_other_is_named_and_a_wide_store_only_where_it_is_the_cause(how, words, dtype):
+    x, y, out = torch.ones(5, dtype=dtype), torch.ones(5, dtype=dtype), torch.zeros(8, dtype=dtype)
+    with pytest.raises(sim.Uninitialised, match=words):
+        summed[(1,)](x, y, out, 5, HOW=how)
+
+
+def test_a_block_or_a_mask_through_one_pointer_is_refused():
+    @triton.jit
+    def to_one(x_ptr, out_ptr, MASKED: tl.constexpr):
+        offsets = tl.arange(0, 4)
+        tl.store(out_ptr, tl.load(x_ptr + offsets), mask=offsets < 3 if MASKED else None)
+
+    for masked, what in ((False, "a block"), (True, "with a mask")):
+        with pytest.raises(ValueError, match=rf"stores {what} of shape \[4\] through pointers of shape \[\]"):
+            to_one[(1,)](torch.ones(4), torch.zeros(4), MASKED=masked)
+
+
+def test_what_students_try_on_a_pointer_or_a_number_is_refused_with_the_way_out():
+    @triton.jit
+    def tries(x_ptr, n, HOW: tl.constexpr):
+        offsets = tl.arange(0, 4)
+        if HOW == "brackets":
+            x_ptr[offsets]
+        elif HOW == "shapes":
+            x_ptr + offsets + tl.arange(0, 8)[None, :]
+        elif HOW == "axis":
+            n[:, None]
+        elif HOW == "type":
+            tl.load(x_ptr).to(torch.float32)
+        else:
+            math.sqrt(tl.load(x_ptr))
+
+    said = {
+        "brackets": (TypeError, r"To read from memory: tl.load\(pointer \+ offsets\)"),
+        "shapes": (ValueError, r"blocks of shapes \[4\] and \[1, 8\]"),
+        "axis": (IndexError, r"stands 1 times, once for each axis, and it has 0"),
+        "type": (TypeError, "Triton's own, such as tl.float32"),
+        "math": (TypeError, "such as tl.sqrt"),
+    }
+    for how, (error, words) in said.items():
+        with pytest.raises(error, match=words):
+            tries[(1,)](torch.ones(8), 4, HOW=how)
 
 
 def test_reading_what_nobody_wrote_is_an_error_until_it_is_written():
