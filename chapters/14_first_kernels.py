@@ -49,12 +49,12 @@ for program in range(cdiv(n, BLOCK)):
     print(f"program {program}: offsets {offsets.tolist()}   mask {mask.int().tolist()}")
 
 # %% [markdown]
-# A place in a block is called a **lane**. The **mask** says which lanes have a number to work on. Where it is 0, a lane must neither load nor store. All that follows is these two lines, in two dimensions, with a formula in between.
+# A place in a block is called a **lane**. The **mask** says which lanes have a number to work on. Where it is 0, a lane must neither load nor store. All that follows is the lines of `offsets` and `mask`, in two dimensions, with a formula in between.
 
 # %% [markdown] tags=["beat"]
 # ## The smallest kernel
 #
-# **Triton** is a language inside Python, with a compiler that makes GPU code of it; `@triton.jit` marks a kernel. Here is one that adds two vectors. `tl.program_id(0)` is the program's number. A pointer is the address of a tensor's first number; a pointer plus a block of offsets is a block of addresses. `tl.constexpr` marks what must be known when the kernel is compiled, as the size of a block must.
+# **Triton** is a language inside Python, with a compiler that makes GPU code of it; `@triton.jit` marks a kernel. Here is one that adds two vectors. `tl.program_id(0)` is the program's number. A tensor that is passed to a kernel arrives as a **pointer**, the address of its first number; a pointer plus a block of offsets is a block of addresses. `tl.constexpr` marks what must be known when the kernel is compiled, as the size of a block must.
 
 # %%
 @triton.jit
@@ -66,7 +66,7 @@ def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     tl.store(out_ptr + offsets, x + y, mask=mask)
 
 # %% [markdown]
-# In the square brackets of a launch stands the **grid**, how many programs to start. It has up to three axes, so a program's full number is three numbers: the last one here is (2, 0, 0). `sim.empty` is a tensor that nothing has been written to; `sim.session` collects what is counted. On a CUDA tensor this source is compiled by Triton. On a CPU tensor the course's **simulator** runs it, one program after the other, and does what no GPU does: it checks every address and counts every byte.
+# In the square brackets of a launch stands the **grid**, how many programs to start. It has up to three axes, so a program's full number is three numbers: the last one here is (2, 0, 0). `sim.empty` is a tensor that nothing has been written to (it holds NaN, so that what stays unwritten shows); `sim.session` collects what is counted. On a CUDA tensor this source is compiled by Triton. On a CPU tensor the course's **simulator** runs it, one program after the other, and does what no GPU does: it checks every address and counts every byte.
 #
 # How many bytes does the last of the three programs load? (A float32 has 4.)
 
@@ -84,7 +84,7 @@ for (program, _, _), counts in programs.items():
     print(f"program {program}: {traffic}, {counts.other_flops} additions")
 
 # %% [markdown]
-# Two numbers of x and two of y: lanes that are switched off move nothing. They do compute: the last program made four additions, two of them with nothing in particular.
+# Two numbers of x and two of y: lanes that are switched off move nothing. They do compute: the last program made four additions, two of them in lanes whose sum is never stored.
 #
 # Now leave the mask out. On a GPU the last program reads two numbers that lie behind the tensor, whatever they are, and overwrites two behind the result. Nothing is reported. The simulator stops there (`verdict` runs a launch and gives back what the simulator says of it):
 
@@ -148,7 +148,7 @@ print("in three orders: ", verdict(launch))
 # | the simulator says | what happened | on a GPU |
 # |---|---|---|
 # | `OutOfBounds` | an address outside the tensor, or in the gap between rows of a view | reads or overwrites whatever lies there; with luck an error, later and elsewhere |
-# | `Uninitialised` | a load from memory that nothing has written | yesterday's numbers |
+# | `Uninitialised` | a load from memory that nothing has written, or a store of what a switched-off lane "loaded" | yesterday's numbers, or what the register held |
 # | `StoreConflict` | two lanes of one store, one place, two values | one of them |
 # | `OrderDependent` | two programs, one place | now this, now that |
 # | nothing, but the numbers are wrong | the formula | the same wrong numbers |
@@ -160,7 +160,7 @@ print("in three orders: ", verdict(launch))
 #
 # $$\mathrm{out}_{mf} = \mathrm{silu}(g_{mf})\, u_{mf}, \qquad \mathrm{silu}(g) = g \cdot \mathrm{sigmoid}(g)$$
 #
-# One matrix product made $g$ and $u$ together: a row in memory is F gates and then F ups, so the next row of `gate_ptr`, and of `up_ptr`, begins `row` numbers further ($\mathrm{row} = 2F$). In `out_ptr` it begins F numbers further. Such a distance is a **stride**. `gate_ptr` points to the first gate, `up_ptr` to the first up.
+# One matrix product made $g$ and $u$ together: a row in memory is F gates and then F ups, so the next row of `gate_ptr`, and of `up_ptr`, begins 2F numbers further. Such a distance is a **stride**, and comes as the argument `stride`. In `out_ptr` the next row begins F numbers further. `gate_ptr` points to the first gate, `up_ptr` to the first up.
 # The grid has two axes: `tl.program_id(0)` is the row, `tl.program_id(1)` the block of columns. BLOCK is 4, F is anything. `tl.sigmoid` exists.
 # By hand: gates `[0, 1]` and ups `[1, 1]` give `[0, 0.7311]`.
 
@@ -169,7 +169,7 @@ from minimoe_course.first_kernels import launched
 
 @launched  # makes it a function of tensors: swiglu(gate_MF, up_MF)
 @triton.jit
-def swiglu(gate_ptr, up_ptr, out_ptr, F, row, BLOCK: tl.constexpr):
+def swiglu(gate_ptr, up_ptr, out_ptr, F, stride, BLOCK: tl.constexpr):
     ...  # your code: six lines or so
 
 swiglu = check("14.swiglu", swiglu)
@@ -178,14 +178,14 @@ swiglu = check("14.swiglu", swiglu)
 hints("14.swiglu")
 
 # %% [markdown]
-# Five slips in a right solution of it, a few characters each. Some are wrong accesses, which the simulator stops by itself; the others give wrong numbers without a word. How many are stopped?
+# Five slips in a right solution, in which `m` is the row: a few characters each. Some are wrong accesses, which the simulator stops by itself; the others give wrong numbers without a word. How many are stopped?
 
 # %%
 from minimoe_course.ch14 import SWIGLU, slipped
 
 slips = {
-    "the out pointer moves by the inputs' stride": ("out_ptr + m * F", "out_ptr + m * row"),
-    "the gate pointer moves by the output's": ("gate_ptr + m * row", "gate_ptr + m * F"),
+    "the out pointer moves by the inputs' stride": ("out_ptr + m * F", "out_ptr + m * stride"),
+    "the gate pointer moves by the output's": ("gate_ptr + m * stride", "gate_ptr + m * F"),
     "<= for <": ("columns < F", "columns <= F"),
     "one block of columns for all": ("tl.program_id(1) * BLOCK + ", ""),
     "every row stored to row 0": ("out_ptr + m * F", "out_ptr"),
@@ -221,7 +221,7 @@ print("a thousand ones, added one by one in bfloat16:", total.item())
 # %% [markdown]
 # 257 needs a ninth bit, so the sum stands still. Hence the rule for every kernel of this course: numbers travel in bfloat16, sums are kept in float32. `x.to(tl.float32)` right after the load costs nothing that crosses the memory bus.
 #
-# For the other question: a masked lane loads `other`, if you give it. If you do not, Triton leaves open what it holds; the simulator refuses to add it up and store it, and names the missing `other`.
+# For the other question: a masked lane loads `other`, if you give it. If you do not, Triton leaves open what it holds; the simulator lets it into your sum and stops where the result is stored: `Uninitialised`, with the name of the tensor whose load had no `other`.
 #
 # ### Exercise: RMSNorm
 # ●●●○○ · 12 min · build it: V3 runs it more than a hundred times for every token.
@@ -245,7 +245,7 @@ hints("14.rms_norm")
 # %% [markdown] tags=["beat"]
 # ## The same function three ways
 #
-# Your kernel reads a row once. The library's own RMSNorm, in PyTorch, does one thing after the other: widen to float32, square, mean and root, multiply by the scale, narrow to bfloat16, multiply by the gain. Each operation is a launch that reads a whole tensor from memory and writes one. (The mean and its root are counted as one launch here; their result is one number a row.) Between the two stands a kernel that walks along the row in pieces, once to sum and once more to scale: one launch, two passes.
+# Your kernel reads a row once and writes it once. (It is counted here with a result in bfloat16, as in a model; yours stores float32, in which the check sees more digits.) The library's own RMSNorm, in PyTorch, does one thing after the other: widen to float32, square, mean and root, multiply by the scale, narrow to bfloat16, multiply by the gain. Each operation is a launch that reads a whole tensor from memory and writes one. (The mean and its root are counted as one launch here; their result is one number a row.) Between the two stands a kernel that walks along the row in pieces, once to sum and once more to scale: one launch, two passes.
 #
 # All three are in `minimoe_course.first_kernels`. Per number of x, how many times as many bytes do the six operations move as the one pass?
 
@@ -266,7 +266,7 @@ for way, session in ran.items():
     print(f"{way:23} {len(session.launches)} launched   a number: {moved[way]:2.0f} bytes, {flops:.0f} FLOPs   FLOPs a byte: {intensity[way]:.1f}")
 
 # %% [markdown]
-# The arithmetic is the same, four operations a number. The traffic is not. 2 bytes in and 2 out is the least there is. The six launches move 6 + 8 + 4 + 8 + 6 + 4 = 36, nine times as many, because every intermediate result goes to memory and comes back, most of them as float32. To do several operations in one launch is to **fuse** them. SwiGLU is of the same kind:
+# The arithmetic is the same, four operations a number: the square, its addition to the sum, two products. The traffic is not. 2 bytes in and 2 out is the least there is. The six launches move 6 + 8 + 4 + 8 + 6 + 4 = 36, nine times as many, because every intermediate result goes to memory and comes back, most of them as float32. To do several operations in one launch is to **fuse** them. SwiGLU is of the same kind:
 
 # %% tags=["nbval-check-output"]
 from minimoe_kernels.swiglu import swiglu as library_swiglu
@@ -275,7 +275,7 @@ total = counted(library_swiglu, x_MD, x_MD).total  # which numbers, the count do
 print(f"SwiGLU: {total.bytes / x_MD.numel():.1f} bytes a result, {total.flops / x_MD.numel():.1f} FLOPs")
 
 # %% [markdown]
-# Two numbers in, one out, nothing to save but launches: 6 bytes and 3 operations (a sigmoid counts as one).
+# Two numbers in, one out: 6 bytes and 3 operations (a sigmoid counts as one). In two launches, `silu(g)` and then the product with u, it would be 2 + 2 and 4 + 2 bytes, ten.
 #
 # The gain of RMSNorm is left out of these numbers. Each program loads it again, and the simulator counts every load in full, 2 bytes a number more. On a GPU it stays in a cache after the first row (14 KB in V3). That is the simulator's blind spot: **it counts what is asked for, not what reaches the memory chips.** We come back to it.
 #
@@ -371,7 +371,7 @@ for tile, value in intensity.items():
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer steps `matmul` from above, program by program: orange, the bands that the last program read and the tile that it wrote. The colour of A and B says how often a number was read: in the still picture, the darker the more often. (The title counts loads and stores, the curves loads alone.) *At a time* says how many programs run together, a **wave**, and load what they share once: the green curve. In which order should a GPU start its programs?
+# The explorer steps `matmul` from above, program by program, on an A of 120 x 40 and a B of 40 x 124: 8 x 8 tiles of side 16, those at the edge cut short. Orange: the bands that the last program read and the tile that it wrote. The colour of A and B says how often a number was read: in the still picture, the darker the more often. (The title counts loads and stores, the curves loads alone.) *At a time* says how many programs run together, a **wave**, and load what they share once: the green curve. In which order should a GPU start its programs?
 #
 # **Try first:** move *Programs run* to the end, then set *Order* to grouped. Which curve moves, and why does the other one not? Then *At a time* 16, and tiles of 32.
 
@@ -448,7 +448,7 @@ for M in (1, 16, 64, 256, 512, 2048):
     bound = "compute" if value > 989 / 3.35 else "bandwidth"
     print(f"{M:5} tokens: {value:6.1f} FLOPs a byte, {bound}-bound")
 ridge = 989 / 3.35
-M_ridge = ridge * D * F / (D * F - ridge * (D + F))
+M_ridge = ridge * D * F / (D * F - ridge * (D + F))  # the formula of `value`, set to the ridge and solved for M
 print(f"ridge at {M_ridge:.0f} tokens; with 8 of 256 experts chosen that is a batch of {M_ridge * 256 / 8:,.0f} tokens")
 
 # %% [markdown]

@@ -37,26 +37,27 @@ setup(seed=0)
 # %% [markdown] tags=["by-hand"]
 # ## Five assignments, three experts
 #
-# That a token is sent to an expert is one **assignment**; with K experts a token, M tokens make M · K of them. Here are five, to the experts 2, 0, 2, 1, 0. Three steps bring each expert's together, without comparing anything:
+# That a token is sent to an expert is one **assignment**; with K experts a token, M tokens make M · K of them. Here are five, to the experts 2, 0, 2, 1, 0. Three steps bring those of each expert together, and none of them compares two numbers:
 
 # %% tags=["by-hand", "nbval-check-output"]
 chosen_A = torch.tensor([2, 0, 2, 1, 0])
 counts_E = torch.bincount(chosen_A, minlength=3)
 starts_E = counts_E.cumsum(0) - counts_E
 print("histogram:  tokens of each expert", counts_E.tolist())
-print("prefix sum: each block begins at ", starts_E.tolist())
+print("prefix sum: first place of each   ", starts_E.tolist())
 order_A, free_E = torch.empty(5, dtype=torch.long), starts_E.clone()
-for a, e in enumerate(chosen_A):
-    order_A[free_E[e]], free_E[e] = a, free_E[e] + 1
+for a, e in enumerate(chosen_A.tolist()):
+    order_A[free_E[e]] = a
+    free_E[e] += 1
 print("scatter:    assignment at a place", order_A.tolist(), "of expert", chosen_A[order_A].tolist())
 
 # %% [markdown]
-# Each expert's rows now stand in one **block**. Assignments are numbered token by token, so assignment 7 belongs to token 7 // K.
+# Each expert's assignments now stand behind one another, in its **segment**: those of expert 2 on the places 3 and 4. Assignments are numbered token by token, so assignment 7 belongs to token 7 // K.
 
 # %% [markdown] tags=["beat"]
 # ## Sorting by counting
 #
-# Sorting by comparing goes over the numbers many times. If there are only 256 different numbers, two passes over the list are enough: one counts, one places. The histogram says how many; the sum of all smaller counts says where a block begins; and each assignment takes the next free place in its block. That order is **stable**: within a block, who came first stands first. So the gradient of an expert's matrix, a sum over its block, is added in the same order in every run; if the programs raced for places, it would not be.
+# Sorting by comparing goes over the numbers many times. If there are only 256 different numbers, two passes over the list are enough: one counts, one places. The **histogram** says how many an expert has. The **prefix sum**, the counts of all experts before it added up, says where its segment begins. In the **scatter** each assignment takes the next free place of its segment. That order is **stable**: within a segment, who came first stands first. So the gradient of an expert's matrix, a sum over its segment, is added in the same order in every run; if the programs raced for places, it would not be.
 #
 # ### Exercise: places
 # ●●○○○ · 8 min · build it: the four smallest kernels of an MoE layer do nothing else.
@@ -87,7 +88,7 @@ for row, a in enumerate(place_A.argsort().tolist()):
 print("rows of each token:", place_A.view(3, 2).tolist())
 
 # %% [markdown]
-# **Unpermute** goes the way back: it fetches the K results of a token from its rows, here 3 and 0 for token 0, and adds them, weighted with the gates. In between the experts work on blocks. Here is the whole routed layer in the library's kernels, run by the simulator on 20 tokens, against chapter 03's loop:
+# **Unpermute** goes the way back: it fetches the K results of a token from its rows, here 3 and 0 for token 0, and adds them, weighted with the gates. In between the experts work on segments. Here is the whole routed layer in the library's kernels, run by the simulator on 20 tokens, against chapter 03's loop. (`align` sorts, as your `places` does, and also lists the tiles that the next section is about.)
 
 # %%
 from minimoe.model.layers import MLP
@@ -121,7 +122,7 @@ for launch in ran.launches:
 print(f"largest difference from the loop below 0.00001: {error < 1e-5}")
 
 # %% [markdown]
-# Ten launches, for 6 experts or for 256. (FLOPs are those of products only.) The loop needs three products for each expert, and what is around them. Moving rows computes next to nothing: permute, which is `gather_kernel`, and unpermute, `sum_kernel`, are of chapter 14's first kind, all bandwidth. Unpermute loads K rows a token and stores one.
+# Ten launches, for 6 experts or for 256. (FLOPs are those of products only.) The loop needs three products for each expert, and what is around them. Moving rows computes next to nothing: permute, which is `gather_kernel`, and unpermute, `sum_kernel`, are bandwidth-bound. Unpermute loads K rows a token and stores one.
 
 # %% [markdown] tags=["beat"]
 # ## A tile belongs to one expert
@@ -147,14 +148,14 @@ wrong_rows = check("15.wrong_rows", wrong_rows)
 hints("15.wrong_rows")
 
 # %% [markdown]
-# No address is out of bounds and no number is missing, so the simulator has no objection. It is a wrong value, and only a comparison finds it. The way out: cut each block on its own. The last tile of a block is then seldom full, and the mask keeps off the rows that belong to the next expert. An expert without rows gets no tile.
+# No address is out of bounds and no number is missing, so the simulator has no objection. It is a wrong value, and only a comparison finds it. The way out: cut each segment on its own. The last tile of a segment is then seldom full, and the mask keeps off the rows that belong to the next expert. An expert without rows gets no tile.
 #
 # ### Exercise: the grouped product
 # ●●●●○ · 15 min · build it: the kernel that an MoE layer spends its time in.
 #
 # $$\mathrm{out}_{af} = \sum_d x_{ad}\, W_{e(a) f d}$$
 #
-# The grid has a program for each tile (`program_id(0)`) and each block of columns (`program_id(1)`). For each tile `tile_expert_ptr` has its expert and `tile_start_ptr` its first row; for each expert `ends_ptr` has the end of its block, the first row that is not its own any more. There are more programs than tiles, since nobody knows the loads when the grid is launched: a surplus tile has expert −1 and must do nothing (`if expert >= 0:`). The matrices lie one behind the other, each with F rows of D numbers. D fits in BLOCK_D, but need not fill it. x and W are bfloat16; `tl.dot(x, weight)` sums in float32, and the result is kept in float32. It begins unwritten: what no program stores is NaN in the end.
+# The grid has a program for each tile (`program_id(0)`) and each block of columns (`program_id(1)`). For each tile `tile_expert_ptr` has its expert and `tile_start_ptr` its first row; for each expert `ends_ptr` has the end of its segment, the first row that is not its own any more. There are more programs than tiles, since nobody knows the loads when the grid is launched: a surplus tile has expert −1 and must do nothing (`if expert >= 0:`). The matrices lie one behind the other, each with F rows of D numbers. D fits in BLOCK_D, but need not fill it. x and W are bfloat16; `tl.dot(x, weight)` sums in float32, and the result is kept in float32. It begins unwritten: what no program stores is NaN in the end.
 #
 # By hand: rows `[1] [2] [3]`, loads 2 and 1, matrices `[10]` and `[100]` give `[10] [20] [300]`. (TILE is 4, so that you can follow it; a GPU's tensor cores want 16 rows at least.)
 
@@ -173,10 +174,10 @@ grouped = check("15.grouped", grouped)
 hints("15.grouped")
 
 # %% [markdown]
-# Four slips in a right solution. Loads are 5, 0, 3 and 8, in tiles of 4. One of the four gives the right numbers when the programs run in order. Which?
+# Four slips in a right solution. Loads are 5, 0, 3 and 8, in tiles of 4. One of the four gives the right numbers when the programs run once, in order. Which?
 
 # %%
-from minimoe_course.ch15 import slipped
+from minimoe_course.ch15 import right_in_order, slipped
 from minimoe_course.first_kernels import verdict
 
 slips = {
@@ -186,11 +187,16 @@ slips = {
     "surplus tiles work, too": ("expert >= 0", "expert >= -1"),
 }
 x_AD, weight_EFD, load_E = torch.randn(16, 8).bfloat16(), torch.randn(4, 20, 8).bfloat16(), torch.tensor([5, 0, 3, 8])
+right = [n for n, change in enumerate(slips.values(), 1) if right_in_order(slipped(change), x_AD, weight_EFD, load_E)]
+listed = "; ".join(f"({n}) {name}" for n, name in enumerate(slips, 1))
+guess("15.slips", f"{listed}. Which one gives the right numbers in order?", ", ".join(map(str, right)))
+
+# %%
 for name, change in slips.items():
     print(f"{name}\n    {verdict(lambda: slipped(change)(x_AD, weight_EFD, load_E))}")
 
 # %% [markdown]
-# The first. A program of expert 0 writes zeros over the three rows of expert 2, one of expert 2 over the first row of expert 3: four rows, 80 numbers. The programs that own them come later and repair it: chapter 14's race. "No complaint" is not the same as right. The second is silent and wrong: starts of 0, 4, 8 instead of 0, 4, 5, so rows 5 to 7 are nobody's and hold NaN, as do 8 to 11 for the same reason. The third takes a neighbour's end, and the last expert has no neighbour. The fourth asks for the end of expert −1.
+# The first: in order it gives the right numbers. A program of expert 0 writes zeros over the three rows of expert 2, one of expert 2 over the first row of expert 3: four rows, 80 numbers. The programs that own them come later and repair it: chapter 14's race. "No complaint" is not the same as right. The second is silent and wrong: starts of 0, 4, 8 instead of 0, 4, 5, so rows 5 to 7 are nobody's and hold NaN, as do 8 to 11 for the same reason. The third takes a neighbour's end, and the last expert has no neighbour. The fourth asks for the end of expert −1.
 #
 # ### Exercise: what a tile wastes
 # ●●○○○ · 6 min · weigh it: a large tile reads less, as chapter 14 showed. What does it cost?
@@ -256,7 +262,7 @@ bytes_, flops = grouped_bytes(load_E, 16, 64, 256, block=128), grouped_flops(loa
 print(f"formula: {bytes_:,} bytes and {flops:,} FLOPs")
 
 # %% [markdown]
-# Where D and F are whole blocks, as here, the formula is exact; otherwise columns are padded, too. Looking up is what one launch moves more than the loop, a few bytes a program. And here is the other pan of the scale: twice as many tiles read twice as many matrices.
+# Where D and F are whole blocks, as here, the formula is exact; otherwise columns are padded, too. Looking up is what one launch moves more than the loop, a few bytes a program. Small tiles waste fewer rows, and this is their price: twice as many tiles read twice as many matrices.
 
 # %% [markdown] tags=["beat"]
 # ## Backward: one gradient is the same kernel, the other is not
@@ -265,7 +271,7 @@ print(f"formula: {bytes_:,} bytes and {flops:,} FLOPs")
 #
 # $$\frac{\partial L}{\partial x_{ad}} = \sum_f \frac{\partial L}{\partial \mathrm{out}_{af}} W_{e(a) f d} \qquad\qquad \frac{\partial L}{\partial W_{efd}} = \sum_{a \in e} \frac{\partial L}{\partial \mathrm{out}_{af}}\, x_{ad}$$
 #
-# The first, **dgrad**, has a row for each row of x: the same tiles, the same look-up, the matrix read the other way round. The second, **wgrad**, sums over the rows. The literature names the axes of a product M x K by K x N (this M is our A, and this K is neither experts nor tokens; $a \in e$ are the rows of e's block): K is summed over and vanishes. Forward and dgrad are grouped along M: the experts' blocks are rows of the *result*. Wgrad is **grouped along K**: the blocks are pieces of the *sum*, and each expert has a result of its own, F x D, however many rows it had.
+# The first, **dgrad**, has a row for each row of x: the same tiles, the same look-up, the matrix read the other way round. The second, **wgrad**, sums over the rows. The literature names the axes of a product M x K by K x N (this M is our A, and this K is neither experts nor tokens; $a \in e$ are the rows of e's segment): K is summed over and vanishes. Forward and dgrad are grouped along M: the segments are rows of the *result*. Wgrad is **grouped along K**: the segments are pieces of the *sum*, and each expert has a result of its own, F x D, however many rows it had.
 
 # %%
 x_AD.requires_grad_(), weight_EFD.requires_grad_()
@@ -357,7 +363,7 @@ explorer = GroupedExplorer(loads, tile=64)
 show(explorer)
 
 # %% [markdown]
-# The loop's gaps stand at the end of every expert: its last wave is seldom full, and an expert with one tile keeps four of twelve multiprocessors busy. One launch has a single such end. In the gradient of the weights the long bars of the busy experts stick out.
+# The loop's gaps stand at the end of every expert: its last wave is seldom full, and an expert with one tile keeps four of twelve multiprocessors busy. One launch has a single such end. With the other router the loop still takes 32 units and one launch 24. Only the gradient of the weights feels it, 26 units for 30: there the long bars of the busy experts stick out.
 
 # %% [markdown]
 # ## Tiny and real
@@ -441,7 +447,7 @@ receipt([
 #
 # </details>
 #
-# 2. Somebody pads each block with zero rows to a whole number of tiles, as some libraries do. Is the mask by the block's end still needed?
+# 2. Somebody pads each segment with zero rows to a whole number of tiles, as some libraries do. Is the mask by the segment's end still needed?
 #
 # <details><summary>Answer</summary>
 #

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from minimoe_course.exercise import Exercise, Wrong
+from minimoe_course.exercise import Exercise, Law, Wrong
 from minimoe_course.first_kernels import Launched
 from minimoe_kernels import rms_norm as rms_norm_module
 from minimoe_kernels import sim
@@ -16,6 +16,11 @@ __all__ = ["EXERCISES", "slipped"]
 
 HEAD = "from minimoe_course.first_kernels import launched\nfrom minimoe_kernels.kernel import tl, triton\n\n\n"
 MOVED = (Launched.__call__,)
+UNWRITTEN = Law(
+    "some of your result is NaN: it begins unwritten, and no program stored anything there. Which programs and lanes "
+    "come to the places that are NaN below?",
+    lambda fn, case: not fn(*case.values()).isnan().any(),
+)
 
 
 def slipped(exercise: Exercise, *changes: tuple[str, str]) -> Launched:
@@ -101,12 +106,12 @@ FIRST_WILD = Exercise(
 
 SWIGLU_SOLUTION = HEAD + '''@launched
 @triton.jit
-def swiglu(gate_ptr, up_ptr, out_ptr, F, row, BLOCK: tl.constexpr):
+def swiglu(gate_ptr, up_ptr, out_ptr, F, stride, BLOCK: tl.constexpr):
     m = tl.program_id(0)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < F
-    gate = tl.load(gate_ptr + m * row + columns, mask=mask, other=0.0)
-    up = tl.load(up_ptr + m * row + columns, mask=mask, other=0.0)
+    gate = tl.load(gate_ptr + m * stride + columns, mask=mask, other=0.0)
+    up = tl.load(up_ptr + m * stride + columns, mask=mask, other=0.0)
     tl.store(out_ptr + m * F + columns, gate * tl.sigmoid(gate) * up, mask=mask)
 '''
 
@@ -140,18 +145,19 @@ SWIGLU = Exercise(
         Wrong("added", _swiglu((FORMULA, "gate * tl.sigmoid(gate) + up")), "you add up; it is multiplied."),
         Wrong("sign turned", _swiglu((FORMULA, "gate * tl.sigmoid(-gate) * up")), "your sigmoid is turned round: it must grow with gate."),
         Wrong("first tile only", _swiglu(("tl.program_id(1) * BLOCK + ", "")), "every program works on the first BLOCK columns and nobody on the rest, which are NaN because nothing was ever stored there. The place along a row is program_id(1) * BLOCK + arange."),
-        Wrong("first row only", _swiglu(("m = tl.program_id(0)", "m = 0")), "only row 0 is stored; the other rows are NaN. Either every program works on row 0 (the row is program_id(0)), or the mask compares more than the column with F (m * row belongs to the address, not to the mask)."),
+        Wrong("first row only", _swiglu(("m = tl.program_id(0)", "m = 0")), "only row 0 is stored; the other rows are NaN. Either every program works on row 0 (the row is program_id(0)), or the mask compares more than the column with F (row * stride belongs to the address, not to the mask)."),
         Wrong("nothing stored", _swiglu(("tl.store(out_ptr + m * F + columns, gate * tl.sigmoid(gate) * up, mask=mask)", "return gate")), "all of your result is NaN because nothing was ever stored. A kernel returns nothing: it writes to out_ptr with tl.store."),
-        Wrong("first row read", _swiglu(("gate_ptr + m * row", "gate_ptr"), ("up_ptr + m * row", "up_ptr")), "every row of your result is made from row 0: move both pointers by m * row."),
+        Wrong("first row read", _swiglu(("gate_ptr + m * stride", "gate_ptr"), ("up_ptr + m * stride", "up_ptr")), "every row of your result is made from row 0: move both pointers by row * stride."),
         Wrong("one column short", _swiglu(("mask = columns < F", "mask = columns < F - 1")), "the last column is NaN: your mask ends one column too early and nothing was stored there."),
         Wrong("tail dropped", _swiglu(("mask = columns < F", "mask = columns < F // BLOCK * BLOCK")), "the columns after the last full tile are NaN: nothing was stored there. The mask lets a part of the last tile through."),
     ),
+    laws=(UNWRITTEN,),
     may_use=MOVED,
     forbid=(swiglu_module.swiglu, torch.nn.functional.silu),
     hints=(
-        "Which row is this program's, and which columns? Everything else is the formula with a load on one side and a store on the other. The inputs' rows are `row` apart, the output's `F`.",
+        "Which row is this program's, and which columns? Everything else is the formula with a load on one side and a store on the other. The inputs' rows are `stride` apart, the output's `F`.",
         "```text\nm = number of this program along axis 0\ncolumns = (number along axis 1) * BLOCK + (0 .. BLOCK-1)\nmask = columns that exist\n"
-        "gate = load from gate_ptr + m * row + columns, where mask\nup = the same from up_ptr\nstore gate * sigmoid(gate) * up to out_ptr + m * F + columns, where mask\n```",
+        "gate = load from gate_ptr + m * stride + columns, where mask\nup = the same from up_ptr\nstore gate * sigmoid(gate) * up to out_ptr + m * F + columns, where mask\n```",
     ),
     solution=SWIGLU_SOLUTION,
     differs="It computes in float32 whatever the tensors hold, and numbers its rows in 64 bits: row * F passes 2 billion sooner than one thinks.",
@@ -211,11 +217,12 @@ RMS_NORM = Exercise(
         Wrong("narrowed", _rms(("weight * x * scale", "weight * (x * scale).to(tl.bfloat16)")), "you round to bfloat16 before the gain. Here the result is float32: leave out the second cast."),
         Wrong("a gain a row", _rms(("tl.load(weight_ptr + columns, mask=mask, other=0.0)", "tl.load(weight_ptr + row)")), "you multiply a row by one number; the gain has one for every column."),
         Wrong("nothing stored", _rms(("tl.store(out_ptr + row * D + columns, weight * x * scale, mask=mask)", "return x")), "all of your result is NaN because nothing was ever stored. A kernel returns nothing: it writes to out_ptr with tl.store."),
-        Wrong("row in the mask", _rms(("mask = columns < D", "mask = row * D + columns < D")), "the rows after the first are NaN because nothing was ever stored there: your mask compares more than the column with D. row * D belongs to the address, not to the mask."),
+        Wrong("row in the mask", _rms(("mask = columns < D", "mask = row * D + columns < D")), "only row 0 is stored; the other rows are NaN. Either every program works on row 0 (the row is program_id(0)), or the mask compares more than the column with D (row * D belongs to the address, not to the mask)."),
         Wrong("no gain", _rms(("weight * x * scale", "x * scale")), "the gain does not reach your result: multiply by weight."),
         Wrong("no eps", _rms((" + eps", "")), "a row of zeros becomes NaN: eps belongs under the root."),
         Wrong("eps outside", _rms((" / D + eps)", " / D + 0.0)"), ("1.0 / tl.sqrt(tl.sum(x * x, axis=0) / D + 0.0)", "1.0 / (tl.sqrt(tl.sum(x * x, axis=0) / D) + eps)")), "you add eps to the root; it is added under the root."),
         Wrong("sum, not mean", _rms((" / D + eps", " + eps")), "you scale rows to length 1: divide the sum of squares by D."),
+        Wrong("no square", _rms(("x * x", "x")), "your sum adds up x; it is the sum of x * x."),
         Wrong("no root", _rms((SCALE, "1.0 / (tl.sum(x * x, axis=0) / D + eps)")), "you divide by the mean square; divide by its root."),
         Wrong("magnitudes", _rms((SCALE, "1.0 / (tl.sum(tl.abs(x), axis=0) / D + eps)")), "you divide by the mean magnitude; RMSNorm divides by the root of the mean square."),
         Wrong("mean taken away", _rms(("    scale =", "    x = tl.where(mask, x - tl.sum(x, axis=0) / D, 0.0)\n    scale =")), "you subtract the mean first. That is LayerNorm."),
@@ -223,6 +230,7 @@ RMS_NORM = Exercise(
         Wrong("one column short", _rms(("weight * x * scale, mask=mask", "weight * x * scale, mask=columns < D - 1")), "the last column is NaN: your last mask ends one column too early and nothing was stored there."),
         Wrong("multiplied", _rms((SCALE, "tl.sqrt(tl.sum(x * x, axis=0) / D + eps)")), "you multiply by the root-mean-square; divide by it."),
     ),
+    laws=(UNWRITTEN,),
     may_use=MOVED,
     forbid=(rms_norm_module.rms_norm, torch.nn.functional.rms_norm),
     hints=(

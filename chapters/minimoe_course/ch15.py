@@ -9,9 +9,10 @@ from minimoe_course.first_kernels import Launched
 from minimoe_course.grouped_kernels import TILE, aligned, launch_grouped
 from minimoe_kernels import align as align_module
 from minimoe_kernels import grouped_gemm as grouped_module
+from minimoe_kernels import sim
 from minimoe_kernels.kernel import cdiv, load
 
-__all__ = ["EXERCISES", "slipped", "wrong_rows"]
+__all__ = ["EXERCISES", "right_in_order", "slipped", "wrong_rows"]
 
 HEAD = "from minimoe_course.grouped_kernels import launched\nfrom minimoe_kernels.kernel import tl, triton\n\n\n"
 MOVED = (Launched.__call__,)
@@ -59,7 +60,7 @@ def _from_behind(chosen_A, a):
 
 
 def _stable(fn, case):
-    """False where blocks are right and those within a block stand in another order than they came."""
+    """False where segments are right and those within one stand in another order than they came."""
     chosen_A, where_A = case["chosen_A"], torch.as_tensor(fn(*case.values()))
     order_A = where_A.argsort()
     grouped_right = where_A[order_A].equal(torch.arange(len(chosen_A))) and bool((chosen_A[order_A].diff() >= 0).all())
@@ -82,20 +83,20 @@ PLACES = Exercise(
     wrong=(
         Wrong("the order", lambda chosen_A, E: chosen_A.argsort(stable=True), "you give, for each place, the assignment that stands there. Asked is the other way round: for each assignment, its place."),
         Wrong("from behind", _places(_before, _from_behind), "within an expert your assignments stand in reversed order. The first that asks gets the first place."),
-        Wrong("ends for starts", _places(lambda counts: counts.cumsum(0)), "every block begins where it should end: the prefix sum must leave the expert's own count out."),
-        Wrong("no prefix sum", _places(lambda counts: counts), "you begin each block at the expert's own count; it begins behind all smaller experts."),
+        Wrong("ends for starts", _places(lambda counts: counts.cumsum(0)), "every segment begins where it should end: the prefix sum must leave the expert's own count out."),
+        Wrong("no prefix sum", _places(lambda counts: counts), "you begin each segment at the expert's own count; it begins behind those of all experts before it."),
         Wrong("nobody moves up", _places(_before, lambda chosen_A, a: 0), "all assignments of an expert get one place. Each must move up behind those of its expert that came before it."),
-        Wrong("no start", _places(torch.zeros_like), "every block begins at 0: add the number of assignments of all smaller experts."),
-        Wrong("one place for the empty", _places(lambda counts: _before(counts.clamp(min=1))), "you keep a place free for an expert without tokens; its block is empty."),
+        Wrong("no start", _places(torch.zeros_like), "every segment begins at 0: add the number of assignments of all experts before it."),
+        Wrong("one place for the empty", _places(lambda counts: _before(counts.clamp(min=1))), "you keep a place free for an expert without tokens; its segment is empty."),
         Wrong("counted from one", _places(lambda counts: _before(counts) + 1), "places are numbered from 0."),
     ),
     laws=(
-        Law("each expert has its own block, but within a block those who came first do not stand first: your sort is not stable. (`argsort` promises it only with `stable=True`.)", _stable),
+        Law("each expert has its own segment, but within a segment those who came first do not stand first: your sort is not stable. (`argsort` promises it only with `stable=True`.)", _stable),
         Law("you give, for each place, the assignment that stands there, and those of one expert not in the order in which they came: your sort is not stable. Asked is the other way round: for each assignment, its place.", _not_the_order),
     ),
     hints=(
-        "How many assignments have a smaller expert? They all stand in front. And how many with the same expert come earlier?",
-        "```text\ncounts = how often each expert occurs                (histogram)\nnext = sum of the counts of all smaller experts      (prefix sum)\n"
+        "How many assignments have an expert with a smaller number? They all stand in front. And how many with the same expert come earlier?",
+        "```text\ncounts = how often each expert occurs                (histogram)\nnext = sum of the counts of all experts before it    (prefix sum)\n"
         "for each assignment in order, of expert e:           (scatter)\n    its place is next[e]; then next[e] grows by 1\n```",
     ),
     solution=(
@@ -135,6 +136,15 @@ def grouped(x_AD, weight_EFD, load_E):
     return grouped_module.grouped_gemm(x_AD.float(), weight_EFD.float(), aligned(load_E))
 
 
+def right_in_order(kernel: Launched, x_AD, weight_EFD, load_E) -> bool:
+    """Whether the kernel gives the right numbers when its programs run once, in the order of their numbers."""
+    try:
+        out_AF = launch_grouped(kernel.kernel, x_AD, weight_EFD, load_E)
+    except sim.SimulatorError:
+        return False
+    return torch.allclose(out_AF, grouped(x_AD, weight_EFD, load_E), rtol=1e-5, atol=1e-5)
+
+
 def _grouped_inputs(g: torch.Generator):
     one = torch.tensor([[1.0], [2.0], [3.0]]).bfloat16()
     yield {"x_AD": one, "weight_EFD": torch.tensor([[[10.0]], [[100.0]]]).bfloat16(), "load_E": torch.tensor([2, 1])}
@@ -154,6 +164,7 @@ GROUPED = Exercise(
     wrong=(
         Wrong("one matrix for all", slipped(("expert * F * D + ", "")), "all rows are multiplied by the matrix of expert 0: move weight_ptr on by expert * F * D."),
         Wrong("a row for a matrix", slipped(("expert * F * D", "expert * D")), "your matrices begin one row apart; an expert's matrix has F * D numbers."),
+        Wrong("a column for a matrix", slipped(("expert * F * D", "expert * F")), "your matrices begin F numbers apart; an expert's matrix has F * D numbers."),
         Wrong("the other way round", slipped(("f * D + d[:, None]", "f + d[:, None] * F")), "you read the matrices transposed. In memory one is F rows of D numbers: element (f, d) stands at f * D + d."),
         Wrong("first columns only", slipped(("tl.program_id(1) * BLOCK_F + ", "")), "every program makes the first BLOCK_F columns and nobody the rest, which are NaN because nothing was stored there."),
         Wrong("one row short", slipped(("rows < tl.load(ends_ptr + expert)", "rows < tl.load(ends_ptr + expert) - 1")), "the last row of every expert is NaN: your mask ends one row too early."),
@@ -172,7 +183,7 @@ GROUPED = Exercise(
     hints=(
         "It is chapter 14's `matmul` with three differences. Where do a program's rows begin? Where do they end? Where does its matrix begin? Each is a number that the program looks up.",
         "```text\nexpert = tile_expert of my number along axis 0; if it is -1, there is nothing to do\nrows = tile_start of my number + (0 .. TILE-1), as a column\n"
-        "mine = rows before the end of my expert's block\nf = my number along axis 1 * BLOCK_F + (0 .. BLOCK_F-1), as a row\nd = 0 .. BLOCK_D-1\n"
+        "mine = rows before the end of my expert's segment\nf = my number along axis 1 * BLOCK_F + (0 .. BLOCK_F-1), as a row\nd = 0 .. BLOCK_D-1\n"
         "x = load (rows, d) where mine and d exists, else 0\nweight = load from expert * F * D + f * D + d, d as a column, where both exist, else 0\nstore the product to (rows, f) where mine and f exists\n```",
     ),
     solution=GROUPED_SOLUTION,
@@ -184,7 +195,7 @@ GROUPED = Exercise(
 
 
 def _careless(load_E):
-    """Tiles cut every TILE rows; a tile has the expert of its first row, and nobody's block ends before the last."""
+    """Tiles cut every TILE rows; a tile has the expert of its first row, and nobody's segment ends before the last."""
     where, A = aligned(load_E), int(sum(load_E))
     starts = torch.arange(0, A, TILE)
     expert_A = torch.arange(len(load_E)).repeat_interleave(torch.as_tensor(load_E))
@@ -241,7 +252,7 @@ WRONG_ROWS = Exercise(
         "    first_A = expert_A[torch.arange(len(expert_A)) // 4 * 4]\n"
         "    return int((expert_A != first_A).sum())\n"
     ),
-    differs="The answer key predicts nothing: it runs the right kernel on careless tiles and counts the rows that differ. Here is how the library cuts tiles: each block on its own.",
+    differs="The answer key predicts nothing: it runs the right kernel on careless tiles and counts the rows that differ. Here is how the library cuts tiles: each segment on its own.",
 )  # fmt: skip
 
 

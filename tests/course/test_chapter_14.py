@@ -15,9 +15,9 @@ from minimoe_widgets.kernel_stepper_matmul import matmul
 
 # (exercise, what stands in the solution, what it becomes, the error that the reader sees, words of it)
 ACCESSES = [
-    (SWIGLU, "out_ptr + m * F", "out_ptr + m * row", "OutOfBounds", "stores element 8 of out_ptr"),
-    (SWIGLU, "gate_ptr + m * row", "gate_ptr + m * F", "OutOfBounds", "between its rows are not its own"),
-    (SWIGLU, "gate_ptr + m * row + columns, mask=mask", "gate_ptr + m * row + columns", "OutOfBounds", "without a"),
+    (SWIGLU, "out_ptr + m * F", "out_ptr + m * stride", "OutOfBounds", "stores element 8 of out_ptr"),
+    (SWIGLU, "gate_ptr + m * stride", "gate_ptr + m * F", "OutOfBounds", "between its rows are not its own"),
+    (SWIGLU, "gate_ptr + m * stride + columns, mask=mask", "gate_ptr + m * stride + columns", "OutOfBounds", "without"),
     (SWIGLU, "up, mask=mask", "up", "OutOfBounds", "program (0, 1, 0) of swiglu stores element 5"),
     (SWIGLU, "columns < F", "columns <= F", "OutOfBounds", "where the mask is True (2 of 4 lanes)"),
     (SWIGLU, "out_ptr + m * F", "out_ptr", "OrderDependent", "run forward"),
@@ -25,7 +25,7 @@ ACCESSES = [
     (RMS_NORM, "weight * x * scale, mask=mask", "weight * x * scale", "OutOfBounds", "stores element 6"),
     (RMS_NORM, "out_ptr + row * D", "out_ptr", "OrderDependent", "3 of 6 elements differ"),
     (RMS_NORM, "x_ptr + row * D", "x_ptr + row * BLOCK", "OutOfBounds", "x_ptr"),
-    (RMS_NORM, "columns, mask=mask, other=0.0).to", "columns, mask=mask).to", "Uninitialised", "tl.load had no `other`"),
+    (RMS_NORM, "columns, mask=mask, other=0.0).to", "columns, mask=mask).to", "Uninitialised", "x_ptr: their mask was"),
     (RMS_NORM, "tl.load(weight_ptr", "tl.load(out_ptr", "Uninitialised", "which nothing has written"),
     (RMS_NORM, "out_ptr + row * D + columns", "out_ptr + row * D + columns * 0", "StoreConflict", "one element"),
 ]
@@ -39,6 +39,20 @@ def test_a_wrong_access_is_told_from_a_wrong_value_and_names_program_tensor_and_
     if error != "OrderDependent":  # that one is found when the programs have run, not on a line
         quoted = re.search(r"line \d+ of the cell, `(.*)`: ", found.message)[1]
         assert new in quoted or "mask" in new or "columns" in old
+
+
+def test_a_store_without_its_mask_is_blamed_where_the_gain_has_no_other_as_in_a_right_answer():
+    load = ("tl.load(weight_ptr + columns, mask=mask, other=0.0)", "tl.load(weight_ptr + columns, mask=mask)")
+    assert judge(RMS_NORM, slipped(RMS_NORM, load)).kind == "right"
+    found = judge(RMS_NORM, slipped(RMS_NORM, load, ("weight * x * scale, mask=mask", "weight * x * scale")))
+    assert found.kind == "wrong" and "from weight_ptr: this tl.store has no mask" in found.message
+
+
+def test_a_result_with_rows_or_columns_that_nobody_stored_is_called_unwritten():
+    alone = judge(RMS_NORM, slipped(RMS_NORM, ("tl.program_id(0)", "0")))
+    assert "Either every program works on row 0" in alone.message
+    by_rows = slipped(SWIGLU, ("m = tl.program_id(0)", "m = 0"), ("tl.program_id(1) *", "tl.program_id(0) *"))
+    assert "no program stored anything there" in judge(SWIGLU, by_rows).message
 
 
 def test_a_race_that_repairs_itself_passes_in_order_and_is_found_in_three():
@@ -64,7 +78,7 @@ def test_a_race_that_repairs_itself_passes_in_order_and_is_found_in_three():
 def test_an_unwritten_kernel_is_not_yet_and_one_that_stores_nothing_is_wrong(capsys):
     @launched
     @triton.jit
-    def swiglu(gate_ptr, up_ptr, out_ptr, F, row, BLOCK: tl.constexpr): ...
+    def swiglu(gate_ptr, up_ptr, out_ptr, F, stride, BLOCK: tl.constexpr): ...
 
     assert check(SWIGLU, swiglu) is SWIGLU.reference and "not yet" in capsys.readouterr().out
     store = "tl.store(out_ptr + m * F + columns, gate * tl.sigmoid(gate) * up, mask=mask)"
@@ -77,8 +91,8 @@ def test_a_kernel_that_calls_the_librarys_kernel_is_refused():
 
     @launched
     @triton.jit
-    def swiglu(gate_ptr, up_ptr, out_ptr, F, row, BLOCK: tl.constexpr):
-        swiglu_forward(gate_ptr, up_ptr, out_ptr, F, row, row, BLOCK, tl.float32)
+    def swiglu(gate_ptr, up_ptr, out_ptr, F, stride, BLOCK: tl.constexpr):
+        swiglu_forward(gate_ptr, up_ptr, out_ptr, F, stride, stride, BLOCK, tl.float32)
 
     assert "which is the answer" in judge(SWIGLU, swiglu).message
 

@@ -5,7 +5,7 @@ import torch
 
 import minimoe
 from minimoe_course import data_path
-from minimoe_course.ch15 import GROUPED, PLACES, WRONG_ROWS, grouped, padding, slipped, wrong_rows
+from minimoe_course.ch15 import GROUPED, PLACES, WRONG_ROWS, grouped, padding, right_in_order, slipped, wrong_rows
 from minimoe_course.checking import check, judge
 from minimoe_course.first_kernels import Launched, verdict
 from minimoe_course.grouped_kernels import (
@@ -53,6 +53,8 @@ def test_a_store_without_the_rows_mask_repairs_itself_in_order_and_races_otherwi
     assert verdict(lambda: kernel(*case)).startswith("OrderDependent")
     torch.testing.assert_close(launch_grouped(kernel.kernel, *case), grouped(*case), rtol=1e-5, atol=1e-5)
     assert judge(GROUPED, kernel).kind == "wrong"
+    slips = [kernel, slipped(START), *(slipped(change) for change, *_ in ACCESSES[:2])]  # those of the chapter
+    assert [right_in_order(slip, *case) for slip in slips] == [True, False, False, False]
 
 
 def test_starts_that_are_multiples_of_the_tile_are_silent_and_leave_rows_5_to_11_unwritten(case):
@@ -188,4 +190,6 @@ def test_both_routers_on_the_clock_as_the_text_says():
     assert loop == [64, 64] and one[0] == one[1] == 12 and wgrad[0] > 1.5 * wgrad[1]
     loop, one, wgrad = ([schedule(load_E, 64, 16, 132, way, deep=56).length for load_E in loads] for way in WAYS)
     assert loop[0] > 1.2 * loop[1] and one[0] == one[1] and wgrad[0] < 1.02 * wgrad[1]
+    shown = [[schedule(load_E, 64, 4, 12, way).length for load_E in loads] for way in WAYS]
+    assert shown == [[32, 32], [24, 24], [30, 26]]
     assert max(loads[0]) > 3.9 * 256 and max(loads[1]) < 1.3 * 256
