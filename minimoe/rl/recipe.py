@@ -33,7 +33,7 @@ from minimoe.rl.general import Requests
 from minimoe.rl.preference import RewardModel, draw_pairs, pair_accuracy, preference, train_reward_model
 from minimoe.rl.rewards import Rewards, accuracy, language_consistency, only, safety, well_formed
 from minimoe.rl.settings import RLSettings
-from minimoe.rl.stage_scores import SEED, language_scores, skill, stage_scores
+from minimoe.rl.stage_scores import SEED, language_scores, naming, skill, stage_scores
 from minimoe.rl.tasks import Question, Questions
 from minimoe.rl.trainer import reinforce
 from minimoe.rl.vocabulary import words_tokenizer
@@ -89,7 +89,7 @@ class Recipe:
     language_weight: float = 1.0
     verified_documents: int = 1200
     demonstrations: int = 1000
-    fine_tune: Settings = Settings(steps=140, lr=1e-2, balance="none")
+    fine_tune: Settings = Settings(steps=140, lr=5e-3, balance="none")
     pairs: int = 800
     held_out_pairs: int = 200
     reward_model_steps: int = 160
@@ -254,11 +254,14 @@ def _evaluation(tokenizer: Tokenizer, problems: int = 100) -> Callable:
 
 
 def _skills(model, tokenizer, problems: int) -> dict[str, float]:
-    """What the model can do when its thought is begun in a language: English, Chinese, and Chinese in English."""
+    """What the model can do when its thought is begun in a language: English, Chinese, and Chinese in English; and
+    whether it can name the thing that an English problem counts.
+    """
     return {
         "en": skill(model, tokenizer, ENGLISH, "en", problems),
         "zh": skill(model, tokenizer, CHINESE, "zh", problems),
         "zh in en": skill(model, tokenizer, CHINESE, "en", problems),
+        "en noun": naming(model, tokenizer, problems),
     }
 
 

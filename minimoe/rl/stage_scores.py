@@ -8,14 +8,16 @@ How the production version differs: the paper's table has 21 benchmarks, many of
 reports averages over 4 to 64 samples at temperature 0.6.
 """
 
+import torch
+
 from minimoe.inference.generate import generate
 from minimoe.rl.general import Letters, Requests, refuses
-from minimoe.rl.words import WordProblems, language_share
+from minimoe.rl.words import THINGS, WordProblems, language_share
 from minimoe.tokenizer import Tokenizer
 from minimoe.training.reasoning import END, THINK, draw_problems, encode_prompt, split_response
 from minimoe.training.responses import measure
 
-__all__ = ["COLUMNS", "language_scores", "skill", "stage_scores"]
+__all__ = ["COLUMNS", "language_scores", "naming", "skill", "stage_scores"]
 
 SEED = 99
 ENGLISH, CHINESE, LETTERS = WordProblems(chinese=0.0), WordProblems(chinese=1.0), Letters()
@@ -97,6 +99,23 @@ def skill(model, tokenizer, task: WordProblems, language: str, problems: int = 2
     result = generate(model, prompts, max_new_tokens, stop_tokens=[tokenizer.eos_id])
     said = [tokenizer.decode(begin + tokens).removesuffix(END) for tokens in result.tokens]
     return sum(map(task.is_correct, asked, said)) / problems
+
+
+@torch.no_grad()
+def naming(model, tokenizer: Tokenizer, problems: int = 200) -> float:
+    """The share of held-out English problems whose thing is the likeliest of all things, once thought and number stand.
+
+    A phrase as an answer takes the number from the thought and the thing from the question. A model that answers with a
+    bare number may lack the latter, and no rule on its answers shows that. Chance is 1 in 6.
+    """
+    things = [tokenizer.encode(f" {thing}")[0] for thing in THINGS["en"]]
+    right = 0
+    for problem in draw_problems(ENGLISH, problems, SEED, held_out=True):
+        text = ENGLISH.think(problem)  # ends in the number
+        ids = encode_prompt(tokenizer, problem) + tokenizer.encode(text, special=True)
+        logits_V = model(torch.tensor([ids], device=model.device), mtp=False).logits_BTV[0, -1]
+        right += THINGS["en"][int(logits_V[things].argmax())] == ENGLISH.read(problem).thing
+    return right / problems
 
 
 def _letters(model, tokenizer, problems: int, **sampling) -> dict[str, float]:

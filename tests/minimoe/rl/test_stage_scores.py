@@ -1,10 +1,15 @@
 """Scores of a stage, for models that say what they are told to: every number follows from the answers."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from minimoe.rl import stage_scores as module
+from minimoe.rl import words
 from minimoe.rl.general import REFUSAL, Letters, Requests
-from minimoe.rl.stage_scores import CHINESE, COLUMNS, ENGLISH, LETTERS, language_scores, stage_scores
+from minimoe.rl.stage_scores import CHINESE, COLUMNS, ENGLISH, LETTERS, language_scores, naming, stage_scores
+from minimoe.rl.vocabulary import words_tokenizer
 from minimoe.training.responses import Score
 
 
@@ -69,3 +74,25 @@ def test_thoughts_in_another_language_or_in_both_are_told_apart(say):
 
 def test_letters_are_compared_with_one_that_forgets_a_person():
     assert Letters().quality("Thank Tom for the books.", Letters().skip("Thank Tom for the books.", "forgetful")) < 1
+
+
+class Namer:
+    """A model that finds the token of the first thing in what it reads likeliest, or the one after it in the list."""
+
+    device = "cpu"
+
+    def __init__(self, tokenizer, shift):
+        self.things = [tokenizer.encode(f" {thing}")[0] for thing in words.THINGS["en"]]
+        self.size, self.shift = tokenizer.vocab_size, shift
+
+    def __call__(self, ids_BT, mtp):
+        (first, *_) = [self.things.index(token) for token in ids_BT[0].tolist() if token in self.things]
+        logits_BTV = torch.zeros(1, ids_BT.shape[1], self.size)
+        logits_BTV[0, -1, self.things[(first + self.shift) % 6]] = 1.0
+        return SimpleNamespace(logits_BTV=logits_BTV)
+
+
+@pytest.mark.parametrize("shift, share", [(0, 1.0), (1, 0.0)])
+def test_naming_is_the_share_of_problems_whose_thing_is_likeliest_after_the_number(shift, share):
+    tokenizer = words_tokenizer()
+    assert naming(Namer(tokenizer, shift), tokenizer, 12) == share
