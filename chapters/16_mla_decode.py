@@ -42,15 +42,15 @@ setup(seed=0)
 # In the absorbed form of chapter 02, a cached **entry** is a latent (here 2 numbers) and a rotary key (1 number). All 3 are the key. The first 2 are also the value.
 
 # %% tags=["by-hand", "nbval-check-output"]
-entries_SX = torch.tensor([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]])
-q_X = torch.tensor([0.0, 0.0, 1.0986])  # 1.0986 is ln 3
-weights_S = (entries_SX @ q_X).exp()
+entries_SZ = torch.tensor([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]])  # Z: the 3 numbers of an entry
+q_Z = torch.tensor([0.0, 0.0, 1.0986])  # 1.0986 is ln 3
+weights_S = (entries_SZ @ q_Z).exp()
 print("exp of the scores:", [round(w, 2) for w in weights_S.tolist()], "  sum:", round(weights_S.sum().item(), 2))
-out_C = weights_S @ entries_SX[:, :2] / weights_S.sum()
+out_C = weights_S @ entries_SZ[:, :2] / weights_S.sum()
 print("out:", [round(x, 2) for x in out_C.tolist()])
 
 # %% [markdown]
-# 6 numbers were read. Each of them took part in a score, and 4 of them once more in the result: 10 multiplications, each with an addition, 20 FLOPs. A second head would do another 20 on the *same* 6 numbers.
+# 6 numbers were read. Each of them took part in a score, and 4 of them once more in the result: 10 multiplications, each with an addition, 20 FLOPs. (The exponentials and the division are left out, here and in every count below.) A second head would do another 20 on the *same* 6 numbers.
 
 # %% [markdown] tags=["beat"]
 # ## One load, two products, all heads
@@ -73,7 +73,7 @@ for H in (1, 16, 32, 64, 128):
     print(f"H = {H:3}: {flops / 1e6:7.1f} MFLOP, {moved / 1e6:.2f} MB: {flops / moved:5.1f} FLOPs a byte")
 
 # %% [markdown]
-# That is a formula. The library's kernel has up to 64 heads in a program. Let the simulator count it, at the same S. With 128 heads that are two programs. By the formula twice the heads are nearly twice the FLOPs a byte.
+# That is a formula. Now let the simulator count the library's kernel, at the same S. A program takes up to 64 heads, so 128 heads need two programs. By the formula twice the heads are nearly twice the FLOPs a byte.
 
 # %%
 from minimoe_course.mla_decoding import counted_decode
@@ -91,7 +91,7 @@ for H, session in ran.items():
 # Three things to see.
 # - **128 heads earn no more than 64.** They are two programs, and each reads the whole cache. On a GPU the second may find it in the L2 cache (chapter 14); the kernel promises nothing.
 # - **One head computes as much as 16.** A tensor core multiplies 16 rows at a time at least, so 15 rows of the tile are padding. The intensity looks fine and is waste.
-# - **From 16 heads on, counted is a little below the formula.** Even a single share writes its result in float32 for `combine`, which reads it and writes bfloat16 (next beat).
+# - **From 16 heads on, counted is a little below the formula.** The program writes its result in float32, and a second kernel reads it and writes it again in bfloat16. The next section says why there are two.
 
 # %%
 heads, ridge = [16, 32, 64, 128, 256], 989 / 3.35
@@ -114,7 +114,7 @@ show(
 # ### Exercise: from how many heads on?
 # ●●●○○ · 10 min · weigh it: heads are what a serving team divides among GPUs.
 #
-# With the two formulas above, return the least whole number of heads H for which FLOPs / bytes is at least `ridge`, and $-1$ if no number is enough. All arguments are whole numbers.
+# With the two formulas above, return the least whole number of heads H for which FLOPs / bytes is at least `ridge`, and $-1$ if no number is enough. All arguments are whole numbers. (`least` does not help: its C and R are V3's, not the arguments.)
 # By hand: S = 30, C = 4, R = 2 and a ridge of 10. A head does $2 \cdot 30 \cdot 10 = 600$ FLOPs. Nine of them do 5400 and move $2\,(180 + 90) = 540$ bytes, which is 10. Eight do not get there. The answer is 9.
 
 # %% tags=["exercise"]
@@ -126,12 +126,18 @@ heads_needed = check("16.heads_needed", heads_needed)
 # %%
 hints("16.heads_needed")
 
+# %% [markdown]
+# How many heads do four ridges ask for, at three contexts? (*Measured* is the H100 of chapter 14; the others stand above.)
+
 # %% tags=["nbval-check-output"]
-for name, value in (("H100 datasheet, 989 / 3.35", 295), ("one H100 measured, 798 / 3.0", 266), ("FlashMLA's 865 / 3.35", 258), ("FlashMLA's speeds, 660 / 3.0", 220)):
-    print(f"{name:29} ridge {value}: S = 512 {heads_needed(512, C, R, value)}, S = 4096 {heads_needed(4096, C, R, value)}, S = 131072 {heads_needed(131072, C, R, value)} heads")
+contexts = (512, 4096, 131072)
+print(f"{'ridge':23}", *(f"{n:6}" for n in contexts))
+for name, value in (("H100 datasheet", 989 / 3.35), ("H100 measured", 798 / 3.0), ("FlashMLA's 865", 865 / 3.35), ("FlashMLA reached", 660 / 3.0)):
+    needed = [heads_needed(n, C, R, round(value)) for n in contexts]
+    print(f"{round(value)} {name:19}", *(f"{H:6}" for H in needed))
 
 # %% [markdown]
-# A short context needs more heads: queries and results are then a larger part of the bytes.
+# V3's 128 heads are enough in two of the twelve cases: by the lowest ridge, and only if the context is not short. In a short one, queries and results are a larger part of the bytes, so more heads are needed.
 
 # %% [markdown] tags=["beat"]
 # ## Two programs for 132 multiprocessors
@@ -189,7 +195,18 @@ for shares, moved in by_shares.items():
     print(f"shares: {shares}, {moved / 1e6:.2f} MB")
 
 # %% [markdown]
-# Each further share adds 0.08 MB: 0.07 for its results, written and read, and the queries, which it reads again. `mla_decode.plan` takes 64 shares for the sequence of 4096 entries and 128 heads, and the detour is then seven times the cache. It pays all the same: two programs draw on the memory with 2 of 132 multiprocessors, 128 programs with nearly all. Once the chip is full, more shares only add bytes. So it aims at 132 programs, with at most 64 shares, and takes one share if there are sequences enough.
+# Each further share adds 0.08 MB: 0.07 for its results, written and read, and the queries, which it reads again. So who would take more than one? The library's `plan` says how many heads a program has, how many entries it takes at a time, and how many shares it cuts a sequence into. For 128 heads and 4096 entries:
+
+# %% tags=["nbval-check-output"]
+from minimoe_kernels.mla_decode import plan
+
+for sequences in (1, 8, 128):
+    heads_each, _, shares = plan(sequences, 128, S, C)
+    detour = shares * detour_bytes / cache_bytes
+    print(f"sequences: {sequences:3}, shares: {shares:2}, programs: {sequences * cdiv(128, heads_each) * shares}, detour / cache: {detour:.1f}")
+
+# %% [markdown]
+# For one sequence, 64 shares, and a detour of seven times the cache. Does that pay? Without it 2 of 132 multiprocessors draw on the memory, with it 128: 64 times as many, for less than 8 times the bytes. It should, but only a time would tell, and none has been measured here. Once the chip is full, more shares only add bytes. So `plan` aims at 132 programs, with at most 64 shares, and takes one share if there are sequences enough.
 
 # %% [markdown] tags=["beat"]
 # ## A cache in pages
@@ -232,7 +249,7 @@ print("length forgotten, block of 16:", read(table, 16, 16))
 # ### Exercise: the length is forgotten
 # ●●○○○ · 8 min · break it: know which mistake is silent before it is yours.
 #
-# A sequence of `length` entries has exactly the pages that it needs; the slots behind them hold 2^20. A kernel reads whole blocks of BLOCK entries until the length is covered, and has no mask. An entry is *wild* if its slot of the table holds 2^20. Return two numbers: how many entries beyond the length are read *in silence*, before the first wild one, and the index s of that entry, from 0 ($-1$ if there is none).
+# A sequence of `length` entries has exactly the pages that it needs; the slots behind them hold 2^20. A kernel reads whole blocks of BLOCK entries until the length is covered, and has no mask. An entry is *wild* if its slot of the table holds 2^20. Return two numbers: how many entries beyond the length are read *in silence*, before the first wild one, and the index s of that entry, from 0 ($-1$ if there is none). (`cdiv` of the setup divides and rounds up.)
 # By hand: length 6, pages of 4, blocks of 8 give (2, -1), as above. With blocks of 16: (2, 8).
 
 # %% tags=["exercise"]
@@ -253,7 +270,7 @@ print("lengths of 1 to 100 with a wild read:", sum(forgotten(n, 64, 64)[1] >= 0 
 # %% [markdown] tags=["beat"]
 # ## A softmax that has not seen the end
 #
-# How does a program work through its share? 2048 entries are 2.4 MB, ten times what a multiprocessor holds, so it takes them in **steps** of 32. But a softmax wants the largest score subtracted before anything is summed, and the largest may come last.
+# How does a program work through its share? A share of 2048 entries is 2.4 MB, ten times what a multiprocessor holds, so it takes a block of 32 entries, then the next: 64 **steps**. But a softmax wants the largest score subtracted before anything is summed, and the largest may come last.
 #
 # The way out: subtract the largest score *so far*, the **peak**, and repair the sums when a larger one comes. Three entries, one a step, with the scores 0, ln 4, ln 2 and the values 10, 30, 20. After the first step the peak is 0. `total`, the sum of the weights, is 1, and `acc`, the sum of weight times value, is 10. The second score is the new peak. By what must the old `total` and `acc` be multiplied, to be what they would be had this peak been subtracted from the start?
 
@@ -278,11 +295,13 @@ print(f"acc / total = {acc / total:.2f}, peak + ln(total) = {peak + math.log(tot
 # ### Exercise: the running softmax
 # ●●●●○ · 15 min · build it: forget one shrink, and the result is wrong only where a later score is larger.
 #
-# One program for each head. `scores_ptr` holds S scores a head, `values_ptr` C numbers an entry. Walk along the entries in blocks of BLOCK. With the scores $x_s$ and values $v_s$ of a block, and $m' = \max(m, \max_s x_s)$:
+# One program for each head. `scores_ptr` holds S scores a head, one head after the other; `values_ptr` C numbers an entry, which all heads share. Walk along the entries, a block of BLOCK in each step. With the scores $x_s$ and values $v_s$ of a block, and $m' = \max(m, \max_s x_s)$:
 #
 # $$\mathrm{total}' = \mathrm{total}\; e^{m - m'} + \sum_s e^{x_s - m'}, \qquad \mathrm{acc}'_c = \mathrm{acc}_c\; e^{m - m'} + \sum_s e^{x_s - m'}\, v_{sc}$$
 #
-# Store acc / total to `out_ptr` (heads x C) and $m + \ln \mathrm{total}$ to `log_sum_ptr` (a number a head). S is at least 1 and need not fill the last block; C is a power of two. You need `tl.maximum` of two numbers, `tl.max` and `tl.sum` over an axis, `tl.exp` and `tl.log`; no `tl.dot`, since `weights[:, None] * values` can be summed over its axis 0.
+# Store acc / total to `out_ptr` (heads x C) and $m + \ln \mathrm{total}$ to `log_sum_ptr` (a number a head). S is at least 1 and need not fill the last block; C is a power of two. You need `tl.maximum` of two numbers, `tl.max` and `tl.sum` over an axis, `tl.exp` and `tl.log`; no `tl.dot`, since `weights[:, None] * values` can be summed over its axis 0. Minus infinity is `float("-inf")`.
+#
+# Two rules of Triton's compiler: inside a kernel stands `tl.exp`, not `math.exp`; and what lives from step to step keeps its type, so `total` begins at 0.0 (0 is an integer) and `acc` as C zeros of float32.
 #
 # By hand: scores `[0, ln 2, ln 4]` and values `[10] [20] [30]` in blocks of 2. After the first block the peak is ln 2, total 1.5, acc 25; after the second ln 4, 1.75 and 42.5. So the result is 24.29, and the log-sum 1.95.
 
@@ -321,13 +340,15 @@ from minimoe_kernels.mla_decode import split_kernel
 print(source_part(split_kernel, "sequence, share", "acc ="))
 
 # %% [markdown]
-# `real` keeps off the rows of the tile that have no head, as with 3 heads in a tile of 16. `each` is the length divided by the number of shares, rounded up to whole steps; a share at the end may get fewer entries, or none. A head has its own peak and its own total, and C = 512 numbers of acc. Then, for every step:
+# `real` keeps off the rows of the tile that have no head, as with 3 heads in a tile of 16. `.to(tl.int64)` makes room for large offsets: a large cache has more numbers than 32 bits count. `each` is the length divided by the number of shares (SPLITS), rounded up to whole steps; a share at the end may get fewer entries, or none. A head has its own peak and its own total, and C = 512 numbers of acc. Then, for every step:
 
 # %% tags=["nbval-check-output"]
 print(source_part(split_kernel, "for start", "scores = tl.where"))
 
 # %% [markdown]
-# Here is the page table again, with the mask that nobody may forget. `values` are the latents of the step, entries x 512. They are loaded once and serve twice: turned by `tl.trans` they are the keys of the first product, and below they are the values. The second `tl.dot` adds the rotary part to the same scores. An entry behind the end gets the score $-\infty$, and so the weight 0.
+# Here is the page table again, with the mask that nobody may forget. `values` are the latents of the step, entries x 512. They are loaded once and serve twice: turned by `tl.trans` they are the keys of the first product, and below they are the values. The rotary keys are loaded turned already, 64 x entries, and the second `tl.dot` adds their part to the same scores. `scale` is attention's usual factor; PRECISION matters only for float32.
+#
+# An entry behind the end gets the score $-\infty$, and so the weight 0. It also needs `other=0.0`: a page may hold NaN there, and 0 times NaN is NaN. And since a step begins before the end, it has at least one real entry: its peak is never $-\infty$, so the NaN that threatened `combine`, from $-\infty - (-\infty)$, cannot arise here.
 
 # %% tags=["nbval-check-output"]
 print(source_part(split_kernel, "new_peak", "peak = new_peak"))
@@ -341,9 +362,9 @@ print(source_part(split_kernel, "share_at", "tl.store(log_sum_ptr"))
 # %% [markdown]
 # So a share stores two things for each head: its own finished attention, 512 numbers, and one log-sum. For a share without entries these are zeros and $-\infty$. `combine_kernel` does the rest.
 #
-# Here it runs, block by block, on three sequences of 75, 21 and 0 entries, with 16 heads and two shares for each sequence. (It calls the peak *maximum*, `total` *sum*, and acc the *unfinished output*.) The picture opens where some peaks rise. The grey mark is a head's old sum, the blue bar what the shrink left of it, orange what this block adds.
+# Here it runs, block by block, on three sequences of 75, 21 and 0 entries, with 16 heads and two shares for each sequence. (It calls the peak *maximum*, `total` *sum*, and acc the *unfinished output*.) *Steps run* counts the blocks of each program and one step for what it stores; at the end, one for each sequence that is combined. The picture opens at 2, where some peaks rise. The grey mark is a head's old sum, the blue bar what the shrink left of it, orange what this block adds.
 #
-# **Try first:** move *Steps run* from 1 to 2. The rows are the heads, from 0 at the top. Heads 3 and 13 lose most of their sum. Why these two, and head 0 nothing? Then set *Shares* to 1 and to 5: how many blocks has the longest program, and what do the additional bytes consist of?
+# **Try first:** move *Steps run* back to 1 and again to 2. The rows are the heads, from 0 at the top. Heads 3 and 13 lose most of their sum. Why these two, and head 0 nothing? Then set *Shares* to 1 and to 5: how many blocks has the longest program, and what do the additional bytes consist of?
 
 # %%
 from minimoe_widgets import KernelStepper
@@ -352,10 +373,11 @@ show(KernelStepper.decode())
 
 # %% [markdown]
 # Their peak rises by most, and $e^{\mathrm{old} - \mathrm{new}}$ is all that is left of the old sum. Head 0 keeps its peak: shrink is 1. One share walks along five blocks, five shares along one each, at the same time if there are multiprocessors. The green curve, bytes of the cache, ends where it did. What is added are queries, read again by every share, and parts, written and read.
+
 # %% [markdown] tags=["beat"]
 # ## What the compiler made of it
 #
-# A GPU's time cannot be measured here. But Triton compiles without a GPU, and the machine code can be read. What you see is the stored report of Triton 3.7.1 (`kernels/resources.json`). A program is carried out by **threads**, 256 here, each with its own share of the tile's numbers; 32 of them form a **warp**. Four entries are worth knowing:
+# A GPU's time cannot be measured here. But Triton compiles without a GPU, and the machine code can be read. What you see is the stored report of Triton 3.7.1 (`kernels/resources.json`). A program is carried out by **threads**, 256 here, each with its part of the tile's numbers; 32 of them form a **warp**. Four entries are worth knowing:
 #
 # | what | meaning | limit |
 # |---|---|---|
@@ -380,11 +402,11 @@ for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
         print(f"{gpu} {block[8:]} heads: {instruction:7} {r['registers']} registers, {where}, {r['spills']:2} spills, {r['shared_bytes']:7,} bytes shared")
 
 # %% [markdown]
-# Read it column by column. **Registers:** with 64 heads, half of what a thread may have is output, so 64 are the most that fit. For 128, the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. This is why V3's 128 heads are two programs and the cache is read twice.
+# Read it column by column. **Registers:** with 64 heads, half of what a thread may have is output. A tile's side is a power of two, so the next size is 128, and there the output alone would be 256 registers of each thread, or with twice as many threads all 65,536 of the multiprocessor. 64 are the most that fit. This is why V3's 128 heads are two programs and the cache is read twice.
 #
 # **Tensor memory:** the B200's UTCHMMA does not leave its result in registers. It has a memory of its own beside them, 128 rows of 512 numbers in float32, 256 KB a multiprocessor. Why does the program still take 228 registers? Because of the shrink: the tensor core only adds, so in every step the threads fetch all of acc from there, 128 numbers each, multiply, and put it back. And the output of 128 heads would fill tensor memory to the last number, with no place left for the scores.
 #
-# **Tensor core:** on the H100, 64 heads compile to HGMMA, 16 heads to HMMA. HGMMA is the instruction that came with this GPU: four warps multiply 64 rows together, straight from shared memory. HMMA is the older one, for a single warp, and it does not reach the H100's peak. Several well-known Triton kernels for MLA decoding take 16 heads a program, vLLM's and SGLang's among them. At 16 heads, where memory is the limit, this costs little. At 128 it reads the cache 8 times and multiplies with the slow instruction.
+# **Tensor core:** on the H100, 64 heads compile to HGMMA, 16 heads to HMMA. HGMMA (`wgmma` in NVIDIA's manuals) is the instruction that came with this GPU: four warps multiply 64 rows together, straight from shared memory. FlashMLA is built on it. HMMA is the older one, for a single warp. Several well-known Triton kernels for MLA decoding take 16 heads a program, vLLM's and SGLang's among them. At 16 heads, where memory is the limit, this costs little. At 128 it reads the cache 8 times and multiplies with the older instruction.
 #
 # **Spills:** the A100 has 13. Where do they come from, and how do they go away? Besides output and queries, the entries of one step need room, in shared memory and on their way to the tensor core in registers. Here a step has 32 of them. STEPS holds what the compiler says to 64, 32 and 16.
 
@@ -400,7 +422,7 @@ for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one is a bound or a count. *Your* counts from this chapter stand among them. In Jupyter the compiler's report of the kernel that is shown stands below the picture.
+# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one a bound (every number moved once) or a count of the simulator: of one short sequence, and *yours* from this chapter. In Jupyter the compiler's report of the kernel that is shown stands below the picture.
 #
 # **Try first:** change *Shape* from 128 heads to 16, and watch the two floors at the right. Then choose `mla_prefill`: the same layer, in chapter 02's expanded form, is in another world. Why?
 
@@ -461,6 +483,8 @@ for name, sizes in rows.items():
 print(f"FlashMLA's 660 TFLOP/s are {660 / 989:.0%} of the datasheet's 989 TFLOP/s, {660 / 865:.0%} of 865; its 3000 GB/s are {3000 / 3350:.0%} of 3350")
 
 # %% [markdown]
+# Of the memory's roof a tenth is missing. Of the arithmetic's, a quarter, even by the slower clock: that roof is the harder one to reach.
+#
 # **Our kernel on a GPU: not measured yet.** It has run in the simulator and been compiled; nothing on this page is a time of ours.
 
 # %%
@@ -470,6 +494,7 @@ receipt([
     ("FlashMLA on an H800 SXM5", "3000 GB/s, 660 TFLOP/s", "source: deepseek-ai/FlashMLA README at 9241ae3"),
     ("865 TFLOP/s; 2 FLOPs a byte and head; no divided heads", "their estimate for 128 heads", "source: deepseek-ai/FlashMLA, docs/20250422-new-kernel-deep-dive.md at 12cfd32b"),
     ("FlashMLA: an output of 64 x 512 on a multiprocessor, two warp groups that take turns", "they call it seesaw scheduling", "source: the same file, High-Level Design of the New Kernel"),
+    ("FlashMLA multiplies with WGMMA", "HGMMA in machine code", "source: the same file"),
     ("16 heads a program in vLLM", "BLOCK_H = 16", "source: vllm-project/vllm, vllm/v1/attention/ops/triton_decode_attention.py at 0155494b"),
     ("16 heads a program in SGLang", "BLOCK_H = 16", "source: sgl-project/sglang, python/sglang/srt/layers/attention/triton_ops/decode_attention.py at 03cd2ec4"),
     ("registers, spills, shared memory", "Triton 3.7.1", "source: kernels/resources.json; steps: python -m minimoe_course.mla_decoding"),

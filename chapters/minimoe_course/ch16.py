@@ -29,11 +29,12 @@ def combine(parts_XHC, log_sums_XH):
 def _combine_inputs(g: torch.Generator):
     yield {"parts_XHC": torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), "log_sums_XH": torch.tensor([[3.0], [1.0]]).log()}
     yield {"parts_XHC": torch.randn(2, 1, 2, generator=g), "log_sums_XH": torch.tensor([[200.0], [201.0]])}
+    yield {"parts_XHC": torch.randn(2, 1, 2, generator=g), "log_sums_XH": torch.tensor([[-200.0], [-201.0]])}
     yield {"parts_XHC": torch.randn(2, 2, 4, generator=g), "log_sums_XH": torch.tensor([[0.0, 200.0], [1.0, 201.0]])}
     yield {"parts_XHC": torch.randn(2, 3, 4, generator=g), "log_sums_XH": torch.randn(2, 3, generator=g)}
     empty = torch.tensor([[0.5, LOW], [LOW, LOW], [1.0, LOW]])
     parts_XHC = torch.randn(3, 2, 4, generator=g)
-    yield {"parts_XHC": torch.where(empty.isinf()[:, :, None], 0.0, parts_XHC), "log_sums_XH": empty}
+    yield {"parts_XHC": parts_XHC, "log_sums_XH": empty}  # an empty share may hold any numbers
     yield {"parts_XHC": torch.randn(5, 3, 8, generator=g), "log_sums_XH": 3 * torch.randn(5, 3, generator=g)}
 
 
@@ -53,15 +54,13 @@ def _raw_exp(parts_XHC, log_sums_XH):
     return (weights_XH[:, :, None] * parts_XHC).sum(0) / torch.where(total_H > 0, total_H, 1.0)[:, None]
 
 
-def _shared_peak(parts_XHC, log_sums_XH):
-    weights_XH = (log_sums_XH - log_sums_XH.max()).exp()
-    return (weights_XH[:, :, None] * parts_XHC).sum(0)
+def _measured(peak_of):
+    """A combine that measures log-sums against `peak_of(log_sums)`; a head whose weights are all 0 gets zeros."""
 
+    def answer(parts_XHC, log_sums_XH):
+        return _raw_exp(parts_XHC, log_sums_XH - peak_of(log_sums_XH))
 
-def _one_peak(parts_XHC, log_sums_XH):
-    weights_XH = (log_sums_XH - log_sums_XH.max()).exp()
-    total_H = weights_XH.sum(0)
-    return (weights_XH[:, :, None] * parts_XHC).sum(0) / torch.where(total_H > 0, total_H, 1.0)[:, None]
+    return answer
 
 
 COMBINE = Exercise(
@@ -78,8 +77,11 @@ COMBINE = Exercise(
         Wrong("overflow", _raw_exp, "log-sums of 200 give NaN: exp(200) is infinite in float32. Subtract the largest log-sum of the head first; it cancels."),
         Wrong("softmax, empty head", lambda parts, logs: (logs.softmax(0)[:, :, None] * parts).sum(0), "a head whose shares are all empty becomes NaN: exp(-inf - (-inf)). It must give zeros."),
         Wrong("softmax over heads", _weighted(lambda logs: logs.softmax(1)), "your weights sum to 1 over the heads of a share; they must over the shares of a head."),
-        Wrong("peak, not divided", _shared_peak, "you subtract the peak and forget to divide by the sum of the weights."),
-        Wrong("one peak for all heads", _one_peak, "you subtract one peak from all heads: a head whose log-sums are 200 lower underflows to zeros. Take the peak of each head."),
+        Wrong("peak, not divided", _weighted(lambda logs: (logs - logs.max()).exp()), "you subtract the peak and forget to divide by the sum of the weights."),
+        Wrong("overflow, NaN hidden", lambda parts, logs: _raw_exp(parts, logs).nan_to_num(), "log-sums of 200 give zeros: exp(200) is infinite in float32, infinite through infinite is NaN, and you turn NaN into 0. Subtract the largest log-sum of the head first."),
+        Wrong("peak of at least 0", _measured(lambda logs: logs.amax(0).clamp(min=0)), "log-sums of -200 give zeros: what you subtract is never below 0, so every weight underflows. Subtract the head's largest log-sum, whatever its sign."),
+        Wrong("empty at -1e30", lambda parts, logs: (logs.nan_to_num(neginf=-1e30).softmax(0)[:, :, None] * parts).sum(0), "a head whose shares are all empty gets their mean: a large negative number in the place of -inf gives each the same weight. It must give zeros."),
+        Wrong("one peak for all heads", _measured(torch.max), "you subtract one peak from all heads: a head whose log-sums are 200 lower underflows to zeros. Take the peak of each head."),
         Wrong("empty counts", _weighted(lambda logs: logs.nan_to_num(neginf=0.0).softmax(0)), "an empty share counts as if its log-sum were 0. It is -inf, and its weight 0."),
         Wrong("best only", lambda parts, logs: parts.gather(0, logs.argmax(0)[None, :, None].expand(1, *parts.shape[1:]))[0], "you keep the heaviest share and drop the others."),
         Wrong("base 2", _weighted(lambda logs: (logs * 0.6931471805599453).softmax(0)), "your weights grow by powers of 2; log-sums are natural logarithms."),
@@ -138,6 +140,10 @@ def _pair(answer):
     return predicted
 
 
+def _ahead(end, pages, length):
+    return min(end, pages) - length, pages if end > pages else -1
+
+
 FORGOTTEN = Exercise(
     key="16.forgotten",
     reference=forgotten,
@@ -156,8 +162,13 @@ FORGOTTEN = Exercise(
         Wrong("place for count", _pair(lambda n, end, pages: (min(end, pages), pages if end > pages else -1)), "your first number is the place behind the last silent entry. Asked is how many there are beyond the length: subtract it."),
         Wrong("count for place", _pair(lambda n, end, pages: (min(end, pages) - n, end - pages if end > pages else -1)), "your second number counts the wild entries; asked is the index s of the first of them."),
         Wrong("slot for place", lambda n, PAGE, BLOCK: (min(cdiv(n, BLOCK) * BLOCK, cdiv(n, PAGE) * PAGE) - n, cdiv(n, PAGE) if cdiv(n, BLOCK) * BLOCK > cdiv(n, PAGE) * PAGE else -1), "your second number is the slot of the page table. Asked is the index s of the entry: the slot times PAGE."),
+        Wrong("rounded up always", lambda n, PAGE, BLOCK: _ahead((n // BLOCK + 1) * BLOCK, (n // PAGE + 1) * PAGE, n), "n // BLOCK + 1 is one block too many where BLOCK divides n, and so with pages. Take cdiv(n, BLOCK)."),
+        Wrong("blocks rounded up always", lambda n, PAGE, BLOCK: _ahead((n // BLOCK + 1) * BLOCK, cdiv(n, PAGE) * PAGE, n), "n // BLOCK + 1 is one block too many where BLOCK divides n. Take cdiv(n, BLOCK)."),
+        Wrong("one block", lambda n, PAGE, BLOCK: _ahead(BLOCK, cdiv(n, PAGE) * PAGE, n), "you let the kernel read one block. It reads as many as the length needs."),
+        Wrong("counted from the length", _pair(lambda n, end, pages: (min(end, pages) - n, pages - n if end > pages else -1)), "your second number counts from the length. Asked is the index s, counted from the sequence's first entry."),
         Wrong("block from the page", lambda n, PAGE, BLOCK: (BLOCK - n % BLOCK, -1), "where BLOCK divides the length, its last block is full and nothing is read beyond."),
     ),
+    may_use=(cdiv,),
     hints=(
         "Three places on one line: the length, where the last block ends, where the last page ends. Which of the two ends comes first?",
         "```text\nend = length rounded up to whole blocks\npages = length rounded up to whole pages\n"
@@ -208,6 +219,10 @@ RUNNING = Exercise(
         Wrong("peak from zero", slipped(("peak, total, acc = float(\"-inf\")", "peak, total, acc = 0.0")), "your peak begins at 0. If all scores are far below, every weight is 0, and so is what you divide by; begin at -inf."),
         Wrong("peak not kept", slipped(("        peak = new_peak\n", "")), "only the last block counts: you never store the new peak, so each shrink is exp(-inf), which is 0."),
         Wrong("not divided", slipped(("acc / total", "acc")), "you store the sum of weight * value. A share stores its own attention: divided by its total."),
+        Wrong("divided in every block", slipped(("acc / total)", "acc)"), ("        peak = new_peak\n", "        peak = new_peak\n        acc = acc / total\n")), "you divide by the total in every block, and what was divided is shrunk and divided again. Divide once, behind the loop."),
+        Wrong("total begins anew", slipped(("total * shrink + ", "")), "your total is that of the last block alone; add the old one, shrunk."),
+        Wrong("acc begins anew", slipped(("acc * shrink + ", "")), "your acc is that of the last block alone; add the old one, shrunk."),
+        Wrong("one block", slipped(("range(0, S, BLOCK)", "range(0, BLOCK, BLOCK)")), "you read one block of each head. Walk on until S."),
         Wrong("the peak for the log-sum", slipped(("peak + tl.log(total)", "peak")), "your second result is the peak. The log-sum is the logarithm of all exp(score) together: peak + ln(total)."),
         Wrong("log without the peak", slipped(("peak + tl.log(total)", "tl.log(total)")), "your second result is ln(total), and total was measured against the peak: add the peak."),
         Wrong("sum without the logarithm", slipped(("peak + tl.log(total)", "total")), "your second result is the total, measured against the peak. Asked is its logarithm, plus the peak."),
@@ -274,6 +289,8 @@ HEADS = Exercise(
     tolerance=0.0, because="whole numbers",
     wrong=(
         Wrong("queries and results free", _heads(_both, per_head=lambda C, R: 0), "you leave out that each head's query is read and its result written: C + R and C numbers a head."),
+        Wrong("V3's widths", _heads(lambda C, R: 1088, lambda C, R: 576, lambda C, R: 1088), "you count with V3's C = 512 and R = 64, as `least` of the cell above does. Count with the C and R that are given."),
+        Wrong("no rotary key in the score", _heads(lambda C, R: 2 * C), "you leave the rotary key out of the score: C + R multiplications a head and entry, and C more for the value."),
         Wrong("scores only", _heads(lambda C, R: C + R), "you count the product for the scores and not the one with the values, C more multiplications a head and entry."),
         Wrong("key and value loaded apart", _heads(_both, an_entry=lambda C, R: 2 * C + R), "you load the latent twice, as key and as value. One load serves both: an entry is C + R numbers."),
         Wrong("multiply-adds", _heads(_both, times=2.0), "you count a multiplication and an addition as one FLOP; they are two."),
@@ -286,6 +303,7 @@ HEADS = Exercise(
         Wrong("result forgotten", _heads(_both, per_head=lambda C, R: C + R), "you leave out the result of each head, C numbers that are written."),
         Wrong("never is forgotten", _unmet, "if S is not larger than the ridge, no number of heads is enough: each one brings a query and a result that are as dear as its work. Return -1."),
     ),
+    may_use=(cdiv,),
     hints=(
         "FLOPs grow with H. Bytes have one part that does not, the cache, and one that does. Divide and solve for H.",
         "```text\nFLOPs = 2 S H (2C + R)\nbytes = 2 (S (C + R) + H (2C + R))\nFLOPs / bytes >= ridge   <=>   H (2C + R) (S - ridge) >= ridge S (C + R)\nif S <= ridge: -1\n```",

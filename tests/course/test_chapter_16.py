@@ -64,6 +64,8 @@ def test_the_intensities_and_crossings_of_the_prose():
         assert flops / moved >= ridge > least(S, H - 1)[0] / least(S, H - 1)[1]
         assert H > minimoe.V3.num_attention_heads
     assert heads_needed(295, C, R, 295) == -1
+    table = [(S, ridge) for S in (512, 4096, 131072) for ridge in (295, 266, 258, 220)]
+    assert [at for at in table if heads_needed(at[0], C, R, at[1]) <= 128] == [(4096, 220), (131072, 220)]
 
 
 def test_the_floors_of_the_prose():
@@ -79,7 +81,8 @@ def test_the_floors_of_the_prose():
 
 def test_nine_shares_move_as_much_as_the_cache():
     assert 2 * 4096 * (C + R) / (128 * C * 4 * 2) == 9
-    assert plan(1, 128, 4096, C)[2] * 2 >= 128 and plan(128, 128, 4096, C)[2] == 1
+    assert plan(1, 128, 4096, C)[2] == 64 and plan(128, 128, 4096, C)[2] == 1
+    assert round(64 / 9) == 7 and formula_bytes(4096, 128, 64) < 8 * formula_bytes(4096, 128, 1)
 
 
 def test_the_shares_of_the_kernel_are_one_softmax():
@@ -137,6 +140,37 @@ def test_a_wrong_access_of_the_running_softmax_is_named(change, error, words):
     said = verdict(lambda: slipped(change)(torch.randn(2, 3), torch.randn(3, 4)))
     assert said.startswith(error) and words in said
     assert judge(RUNNING, slipped(change)).kind == "wrong"
+
+
+REFUSED = [
+    (("0.0, tl.zeros", "0, tl.zeros"), "total has initial type int32"),
+    (("tl.zeros((C,), dtype=tl.float32)", "0.0"), "acc has initial type fp32"),
+    (("tl.exp(peak", "math.exp(peak"), "must be real number"),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="un-skip when triton has a wheel for this platform")
+def test_the_compiler_takes_the_solution_and_enforces_its_two_rules(pytestconfig, monkeypatch):
+    from triton import compile
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, CompilationError
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(pytestconfig.cache.mkdir("triton")))
+
+    def made(*changes):
+        written, launches = slipped(("from minimoe_kernels", "import math\nfrom minimoe_kernels"), *changes), []
+        with running(lambda kernel, grid, values, options: launches.append((kernel, values))):
+            written.launch(written.kernel, torch.randn(2, 19), torch.randn(19, 8))
+        ((kernel, values),) = launches
+        signature, constants, hints = specialised(kernel, values)
+        source = ASTSource(kernel.twin, signature, constexprs=constants, attrs=hints)
+        return compile(source, target=GPUTarget("cuda", 90, 32))
+
+    assert "cubin" in made().asm
+    for change, words in REFUSED:
+        with pytest.raises(CompilationError) as refused:
+            made(change)
+        assert words in str(refused.value) + str(refused.value.__cause__)
 
 
 def test_an_unwritten_running_softmax_is_not_yet(capsys):
