@@ -1,4 +1,4 @@
-"""GroupedExplorer in a real JupyterLab: the way and the loads are chosen, loads are typed, it fits on a phone."""
+"""GroupedExplorer in a real JupyterLab: way and loads are chosen, loads are typed, on a phone and in the dark."""
 
 import pytest
 
@@ -8,6 +8,9 @@ OPEN = """
 from minimoe_widgets import GroupedExplorer
 GroupedExplorer({"uneven": [70, 0, 3, 41], "even": [28, 28, 29, 29]}, tile=16)
 """
+
+
+WIDTH = "document.querySelector('.mm-grouped').getBoundingClientRect().width"
 
 
 def test_the_way_is_chosen_loads_are_typed_and_it_fits_on_a_phone(open_notebook):
@@ -28,8 +31,32 @@ def test_the_way_is_chosen_loads_are_typed_and_it_fits_on_a_phone(open_notebook)
     assert picture.locator("rect").count() != opened
     notebook.screenshot("grouped_typed")
 
+    picture.click()  # the keys that fold the file browser away are not the text box's
     notebook.shrink_to_phone()
     picture.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('.mm-grouped').getBoundingClientRect().width < 380")
+    page.wait_for_function(WIDTH + " > 250 && " + WIDTH + " < 380")
+    assert page.evaluate("document.querySelector('.mm-grouped text').getBoundingClientRect().height") > 11
     notebook.screenshot("grouped_phone")
+    notebook.assert_clean()
+
+
+INK = """() => {
+  const picture = document.querySelector(".mm-grouped");
+  const ink = getComputedStyle(picture.querySelector("text")).fill;
+  return [getComputedStyle(picture).backgroundColor, Math.max(...ink.match(/\\d+/g).slice(0, 3).map(Number))];
+}"""
+
+
+def test_its_words_follow_the_theme(open_notebook):
+    notebook = open_notebook([OPEN])
+    notebook.run_all()
+    notebook.page.get_by_text("loop over experts: 4 units").first.wait_for()
+    paper, ink = notebook.page.evaluate(INK)
+    assert paper == "rgba(0, 0, 0, 0)" and ink < 128
+    notebook.screenshot("grouped_light")
+    notebook.darken()
+    paper, ink = notebook.page.evaluate(INK)
+    assert paper == "rgba(0, 0, 0, 0)" and ink > 128
+    notebook.page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
+    notebook.screenshot("grouped_dark")
     notebook.assert_clean()

@@ -69,6 +69,12 @@ def test_the_svg_names_what_is_seen_and_cannot_carry_markup():
     assert "5 and" not in explorer.alt_text() and "8 rows of 2 experts" in explorer.alt_text()
 
 
+def test_a_number_in_a_bar_that_a_phone_makes_too_narrow_is_marked():
+    few, many = (GroupedExplorer({"router": [n] * 8}, tile=4, across=4, processors=4) for n in (4, 16))
+    assert few.picture.plan.length == 8 and 'class="mm-tight"' not in few.canvas.value
+    assert many.picture.plan.length == 32 and 'class="mm-tight"' in many.canvas.value
+
+
 def test_the_static_twin_shows_the_same_state(explorer):
     explorer.way.value = "weight gradient"
     twin = explorer.static()

@@ -16,7 +16,9 @@ from minimoe_widgets.twin import OKABE_ITO, Twin
 __all__ = ["Picture"]
 
 COLOURS = [OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "sky", "vermillion", "yellow", "grey")]
-WIDTH, TEXT, LEFT = 640, 13, 34
+TEXT = 13  # pixels
+LEFT, RIGHT, GAP = 6, 99.5, 0.15  # where bars begin, where they end, what parts them: in percent of the width
+TIGHT = "<style>@media (max-width: 600px) { .mm-grouped .mm-tight { display: none } }</style>"  # on a phone
 DARK = {OKABE_ITO["blue"], OKABE_ITO["vermillion"]}  # a number in them is white
 
 
@@ -73,37 +75,33 @@ class Picture:
         return max((at + self.tile for _, at, _, _ in self.bars()), default=1)
 
     def svg(self) -> str:
-        """The picture as an SVG that fits its cell's width."""
+        """The picture as an SVG: as wide as its cell, with bars in percent of it and letters that keep their size."""
         high, low = max(7, min(14, 200 // len(self.load_E))), max(6, min(14, 200 // self.processors))
         top, gap = 22, 56
         second = top + high * len(self.load_E) + gap
         total = second + low * self.processors + 22
-        wide = WIDTH - LEFT - 4
         parts = [_text(0, 14, "rows of each expert, in tiles (pale: padding)")]
-        row = wide / self.longest
+        row, unit = (RIGHT - LEFT) / self.longest, (RIGHT - LEFT) / max(1, self.plan.length)
         for expert in range(len(self.load_E)):
-            parts.append(_text(LEFT - 4, top + high * expert + high - 2, str(expert), "end", min(TEXT, high)))
+            parts.append(_text(LEFT - 0.7, top + high * expert + high - 2, str(expert), "end", min(TEXT, high)))
         for expert, at, rows, padding in self.bars():
             y = top + high * expert
             parts.append(_box(LEFT + at * row, y, rows * row, high - 1, expert))
             if padding:
                 parts.append(_box(LEFT + (at + rows) * row, y, padding * row, high - 1, expert, pale=True))
-        parts.append(_text(LEFT, second - gap + TEXT + 2, "0"))
-        parts.append(_text(WIDTH - 4, second - gap + TEXT + 2, f"{self.longest} rows", "end"))
-        parts.append(_text(0, second - 8, "programs on each multiprocessor, time to the right"))
-        unit = wide / max(1, self.plan.length)
+        parts += _ends(second - gap + TEXT + 2, f"{self.longest} rows")
+        parts.append(_text(0, second - 8, "programs on each multiprocessor over time"))
         for run in self.plan.runs:
-            x, y = LEFT + run.start * unit, second + low * run.processor
-            parts.append(_box(x, y, run.length * unit, low - 1, run.expert))
-            if low >= 9 and run.length * unit >= 14:
-                middle = x + run.length * unit / 2
-                parts.append(_text(middle, y + low - 3, str(run.expert), "middle", low - 2, _ink(run.expert)))
-        parts.append(_text(LEFT, total - 6, "0"))
-        parts.append(_text(WIDTH - 4, total - 6, f"{self.plan.length} units", "end"))
+            x, y, wide = LEFT + run.start * unit, second + low * run.processor, run.length * unit
+            parts.append(_box(x, y, wide, low - 1, run.expert))
+            if low >= 9 and wide >= 2:
+                ink, tight = _ink(run.expert), wide < 5.5
+                parts.append(_text(x + wide / 2, y + low - 3, str(run.expert), "middle", low - 2, ink, tight))
+        parts += _ends(total - 6, f"{self.plan.length} units")
         label = html.escape(self.alt(), quote=True)
         return (
-            f'<svg class="mm-grouped" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {total}" '
-            f'style="width:100%;max-width:{WIDTH + 120}px;background:#fff">{"".join(parts)}</svg>'
+            f'<svg class="mm-grouped" role="img" aria-label="{label}" style="width:100%;max-width:760px;'
+            f'height:{total}px;display:block;color:var(--jp-ui-font-color1, CanvasText)">{TIGHT}{"".join(parts)}</svg>'
         )
 
     def twin(self) -> Twin:
@@ -149,13 +147,18 @@ def _patch(x, y, width, expert):
 def _box(x, y, width, height, expert, pale=False):
     opacity = 0.25 if pale else 1
     return (
-        f'<rect x="{x:.1f}" y="{y}" width="{max(0.5, width - 0.8):.1f}" height="{height}" '
+        f'<rect x="{x:.2f}%" y="{y}" width="{max(0.1, width - GAP):.2f}%" height="{height}" '
         f'fill="{COLOURS[expert % 8]}" fill-opacity="{opacity}"/>'
     )
 
 
-def _text(x, y, words, anchor="start", size=TEXT, colour="#333"):
+def _ends(y, last):
+    return [_text(LEFT, y, "0"), _text(RIGHT, y, last, "end")]
+
+
+def _text(x, y, words, anchor="start", size=TEXT, colour="currentColor", tight=False):
+    mark = ' class="mm-tight"' if tight else ""
     return (
-        f'<text x="{x:.1f}" y="{y}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
+        f'<text{mark} x="{x:.2f}%" y="{y}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
         f'font-family="sans-serif">{html.escape(words)}</text>'
     )
