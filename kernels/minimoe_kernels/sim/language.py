@@ -74,6 +74,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+def __getattr__(name):
+    raise AttributeError(f"tl.{name}: Triton has no such function, or none that the simulator knows")
+
+
 class constexpr:
     """A value known when the kernel is compiled. In the simulator every value is, so the value itself serves."""
 

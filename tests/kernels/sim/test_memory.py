@@ -182,6 +182,8 @@ def test_what_students_try_on_a_pointer_or_a_number_is_refused_with_the_way_out(
             n[:, None]
         elif HOW == "type":
             tl.load(x_ptr).to(torch.float32)
+        elif HOW == "name":
+            tl.mean(offsets)
         else:
             math.sqrt(tl.load(x_ptr))
 
@@ -190,6 +192,7 @@ def test_what_students_try_on_a_pointer_or_a_number_is_refused_with_the_way_out(
         "shapes": (ValueError, r"blocks of shapes \[4\] and \[1, 8\]"),
         "axis": (IndexError, r"stands 1 times, once for each axis, and it has 0"),
         "type": (TypeError, "Triton's own, such as tl.float32"),
+        "name": (AttributeError, "tl.mean: Triton has no such function"),
         "math": (TypeError, "such as tl.sqrt"),
     }
     for how, (error, words) in said.items():
