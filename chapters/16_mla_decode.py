@@ -131,10 +131,10 @@ hints("16.heads_needed")
 
 # %% tags=["nbval-check-output"]
 contexts = (512, 4096, 131072)
-print(f"{'ridge':23}", *(f"{n:6}" for n in contexts))
+print(f"{'ridge':20}", *(f"{n:6}" for n in contexts))
 for name, value in (("H100 datasheet", 989 / 3.35), ("H100 measured", 798 / 3.0), ("FlashMLA's 865", 865 / 3.35), ("FlashMLA reached", 660 / 3.0)):
     needed = [heads_needed(n, C, R, round(value)) for n in contexts]
-    print(f"{round(value)} {name:19}", *(f"{H:6}" for H in needed))
+    print(f"{round(value)} {name:16}", *(f"{H:6}" for H in needed))
 
 # %% [markdown]
 # V3's 128 heads are enough in two of the twelve cases: by the lowest ridge, and only if the context is not short. In a short one, queries and results are a larger part of the bytes, so more heads are needed.
@@ -422,7 +422,7 @@ for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one a bound (every number moved once) or a count of the simulator: of one short sequence, and *yours* from this chapter. In Jupyter the compiler's report of the kernel that is shown stands below the picture.
+# The explorer puts a kernel under its roofs. A filled point is a measured time; a hollow one a bound (every number moved once) or a count of the simulator: at small sizes, and *yours* from this chapter. In Jupyter the compiler's report of the kernel that is shown stands below the picture.
 #
 # **Try first:** change *Shape* from 128 heads to 16, and watch the two floors at the right. Then choose `mla_prefill`: the same layer, in chapter 02's expanded form, is in another world. Why?
 
