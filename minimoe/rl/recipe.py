@@ -254,9 +254,7 @@ def _evaluation(tokenizer: Tokenizer, problems: int = 100) -> Callable:
 
 
 def _skills(model, tokenizer, problems: int) -> dict[str, float]:
-    """What the model can do when its thought is begun in a language: English, Chinese, and Chinese in English; and
-    whether it can name the thing that an English problem counts.
-    """
+    """What is solved when the thought is begun in a language, and whether the thing of an English problem is named."""
     return {
         "en": skill(model, tokenizer, ENGLISH, "en", problems),
         "zh": skill(model, tokenizer, CHINESE, "zh", problems),
