@@ -84,7 +84,8 @@ def difference(mine: Any, theirs: Any, tolerance: float, returns: tuple[str, ...
 def _kind(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def _leaf_difference(name: str, mine: Any, theirs: Any, tolerance: float) -> str:
