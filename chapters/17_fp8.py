@@ -15,7 +15,7 @@
 #
 # By the end you have read a byte as a number, given every 128 numbers a scale of their own, multiplied and trained with what is left, and found by measurement which numbers may not be kept in a byte. No GPU is needed.
 #
-# 45 minutes, 85 with all exercises. Prerequisites: chapter 07 (a training run, AdamW); chapter 14 (programs, masks) for one of the six exercises.
+# 45 minutes, 100 with all exercises. Prerequisites: chapter 07 (a training run, AdamW); chapter 14 (programs, masks) for one of the six exercises.
 #
 # You will be able to
 # - decode and round e4m3 by hand, and say how large its error is and where it ends
@@ -100,7 +100,7 @@ show(
 )
 
 # %% [markdown]
-# At most half a spacing: 1/16 of the power of two below the number, and 5.9% of the number itself in the worst place, right above a power of two. Below the smallest normal number the spacing stays and the error grows. **e5m2** has one bit less of mantissa and one more of exponent: twice the error, and a normal range of $2^{30}$ instead of $2^{15}$. Earlier FP8 training took e4m3 for the forward pass and e5m2 for gradients, which need the range. V3 takes e4m3 for everything. The next beat shows why it can.
+# At most half a spacing: 1/16 of the power of two below the number, and 5.9% of the number itself in the worst place, right above a power of two. Below the smallest normal number the spacing stays and the error grows. **e5m2** has one bit less of mantissa and one more of exponent: twice the error, and a normal range of about $2^{30}$ instead of $2^{15}$. Earlier FP8 training took e4m3 for the forward pass and e5m2 for gradients, which need the range. V3 takes e4m3 for everything. The next beat shows why it can.
 #
 # ### Exercise: the nearest number
 # ●●●○○ · 10 min · build it: the tools get this wrong, see below.
@@ -142,6 +142,8 @@ for name, rounded_A in (("nearest", round_e4m3(x_A)), ("carry lost", carry_lost(
 #
 # A tensor's numbers need not lie where the format is good. So they are divided by a **scale** first, such that the largest becomes 448, and multiplied by it afterwards. One float32 for a whole tensor costs nothing. But one **outlier** then decides for all.
 #
+# V3 gives every **tile** of 128 numbers of a row its own scale, found there and then (`as_fp8` below). An outlier then costs its own tile and nobody else. With one scale for all (`one_scale`), what does it cost?
+#
 # 16 rows of 1024 numbers, all about 1, and a single one is 1000. With integers (int8, 255 steps of equal size) the others are below half a step: gone. And in e4m3?
 
 # %%
@@ -166,7 +168,7 @@ tensors = [with_outlier(size) for size in sizes]
 curves = {form: (sizes, [off(one_scale(x_MD, form), x_MD) for x_MD in tensors]) for form in ("int8", "e4m3", "e5m2")}
 curves["e4m3, tiles"] = (sizes, [off(as_fp8(x_MD), x_MD) for x_MD in tensors])
 show(
-    lines(curves, "With one scale e4m3 bears outliers up to 10,000, in tiles any", "the one outlier; all other numbers are about 1", "error of the other rows (%)", log="xy"),
+    lines(curves, "e4m3 bears outliers to 10,000; in tiles, any", "the one outlier; all other numbers are about 1", "error of the other rows (%)", log="xy"),
     alt="Error of the other rows in percent over the size of one outlier from 1 to a million, both logarithmic. int8 starts at 1 percent, passes e4m3 above 10 and reaches 100 percent at 1000. e4m3 with one scale stays at 2.6 percent until 10,000, then climbs to 12 percent at 100,000 and 95 at a million. e5m2 is flat at 5.3, e4m3 in tiles flat at 2.6.",
 )
 
@@ -177,7 +179,7 @@ for name, (_, errors) in curves.items():
 # %% [markdown]
 # The same 2.6%. This is what the exponent buys: a thousand times smaller is only ten exponents down, with the same relative precision. (For tame numbers int8 is the *better* byte, 1%. FP8 is no int8 with another name.) Beyond an outlier of some 10,000 even e4m3's range ends, and the rest becomes subnormal, then zero.
 #
-# The last way gives every **tile** of 128 numbers of a row its own scale, found there and then. An outlier then costs its own tile and nobody else. That is V3's way for activations and gradients, 1 x 128. A weight shares its scale in **blocks** of 128 x 128: weights are tamer, and the scales are 128 times fewer.
+# Tiles of 1 x 128 are V3's way for activations and gradients. A weight shares its scale in **blocks** of 128 x 128, with 128 times fewer scales.
 #
 # Do real tensors need it? Here is NANO after its training, one of its matrices: the input `x` that it multiplies, and the gradient `d_y` of the loss that comes back to its output, a row for each of 1024 tokens. How many times larger is the largest row of the gradient than the smallest?
 
@@ -190,7 +192,7 @@ name = "model.layers.2.mlp.shared_experts.down_proj"
 x_MD, d_y_MD = gradients(model, batch_BT, name)[name]
 largest_M = d_y_MD.abs().amax(1)
 largest_M = largest_M[largest_M > 0]  # the last token of a row predicts nothing
-guess("17.gradient", "Largest gradient of a token over the smallest, both by their largest number:", (largest_M.max() / largest_M.min()).item(), unit="times")
+guess("17.gradient", "The largest number of the row with the largest gradient, over that of the row with the smallest:", (largest_M.max() / largest_M.min()).item(), unit="times")
 
 # %%
 ways = {
@@ -203,10 +205,10 @@ for label, t_MD in (("x", x_MD), ("gradient", d_y_MD)):
     for way, rounded in ways.items():
         errors_M = row_errors(rounded(t_MD), t_MD)
         spread = f"median {errors_M.median():.1f}%, worst {errors_M.max():5.1f}%"
-        print(f"{label:9} {way:16} error of a token: {spread}, above half {(errors_M > 50).sum():2} of {len(errors_M)}")
+        print(f"{label:9} {way:16} error of a token: {spread}, lost (above 50%) {(errors_M > 50).sum():2} of {len(errors_M)}")
 
 # %% [markdown]
-# The activations do not need tiles at this size. The gradient does: a million to one between tokens, and with one scale 37 of 1016 tokens lose theirs. Blocks of 128 tokens do not help, since large and small stand side by side. e5m2 keeps them all, at twice the error. Tiles of one token keep them *and* the third bit. That is why e4m3 can be used everywhere.
+# The activations do not need tiles at this size. The gradient does: a million to one between tokens, and with one scale 37 of 1016 tokens lose more than half of theirs. Blocks of 128 tokens do not help, since large and small stand side by side. e5m2 keeps them all, at twice the error. Tiles of one token keep them *and* the third bit. That is why e4m3 can be used everywhere.
 #
 # Which tokens are these? Before you worry, look:
 
@@ -221,7 +223,7 @@ print(f"loss of the {lost_M.sum()} tokens whose gradient is lost: {loss_M[lost_M
 print(f"loss of the others: {loss_M[~lost_M].mean():.2f}")
 
 # %% [markdown]
-# They are predicted with certainty, and nothing is left to learn from them. Here one scale would do no harm. In a large model it did: DeepSeek write that 128 x 128 blocks on gradients made a 16B model diverge, within about 300B tokens (appendix B.2). At our size you see the mechanism, not the accident.
+# They are predicted with certainty, and nothing is left to learn from them. Here one scale, or blocks, would do no harm. In a large model blocks did: with the gradients in blocks of 128 x 128 a model of 16B, trained for about 300B tokens, diverged (appendix B.2). The report's guess at the reason is what you have measured: gradients differ that much between tokens. At our size you see the mechanism, not the accident.
 #
 # ### Exercise: quantise in a kernel
 # ●●●○○ · 12 min · build it: each of V3's FP8 products begins with it.
@@ -292,7 +294,7 @@ hints("17.scaled_product")
 # %% [markdown]
 # Two levels of sums, because of the scales. There is a second reason, and it is why the report fixes 128.
 #
-# The inner sum is a tensor core's. A Hopper GPU takes 32 products at a time, shifts them all to the exponent of the largest, *cuts off* what is more than 13 bits below, and adds (arXiv 2505.09343 section 3.1.1). `limited_sum` does the same with exact bits. 64 products: one is 448 x 448, the others are 1/8.
+# The inner sum is a tensor core's. A Hopper GPU takes 32 products at a time, shifts them all to the exponent of the largest, *cuts off* what is more than 13 bits below, and adds (arXiv 2505.09343 section 3.1.1). `limited_sum` imitates that bit by bit. 64 products: one is 448 x 448, the others are 1/8.
 
 # %% tags=["nbval-check-output"]
 from minimoe.training.fp8_product import exact_sum, limited_sum
@@ -315,10 +317,10 @@ guess("17.limited", f"Numbers from 0 to 1, largest error of 64 x 64 sums. Of 128
 # %%
 show(
     lines(
-        {"all positive, one level": (widths, positive["one level"]), "both signs, one level": (widths, signed["one level"]), "all positive, two": (widths, positive["two levels"]), "both signs, two": (widths, signed["two levels"]), "paper: near 2%": ([128, 4096], [2, 2])},
-        "Promoted every 128 products, a sum stays exact to 0.1%", "products in the sum, K", "largest error (% of the outputs' rms)", grey=["paper: near 2%"], log="xy",
+        {"all positive, one level": (widths, positive["one level"]), "both signs, one level": (widths, signed["one level"]), "all positive, two": (widths, positive["two levels"]), "both signs, two": (widths, signed["two levels"]), "paper: near 2%": ([4096], [2])},
+        "Promoted every 128, sums stay within 0.12%", "products in the sum, K", "largest error (% of the outputs' rms)", grey=["paper: near 2%"], log="xy",
     ),
-    alt="Largest error of a sum in percent over the number of products from 128 to 4096, both logarithmic. On one level the error grows from 0.1 to 8 percent for positive numbers and from 0.1 to 1.5 percent for numbers of both signs. On two levels it falls from 0.1 to below 0.07 percent for both. A grey line at 2 percent is the paper's.",
+    alt="Largest error of a sum in percent over the number of products from 128 to 4096, both logarithmic. On one level the error grows from 0.1 to 8 percent for positive numbers and from 0.1 to 1.5 percent for numbers of both signs. On two levels it falls from 0.1 to below 0.07 percent for both. A grey mark at 4096 and 2 percent is the paper's.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -326,7 +328,7 @@ for name, errors in (("both signs", signed), ("all positive", positive)):
     print(f"{name:13} K = 4096: one level {errors['one level'][-1]:.1f}%, two levels {errors['two levels'][-1]:.2f}%")
 
 # %% [markdown]
-# The report says "nearly 2%" for K = 4096 and does not give its matrices, nor what the 2% is relative to. For normal random numbers we find 1.5%, or 1.2% under the other reading of how the sum so far is aligned (`joint=False`). For numbers of one sign, 8%. What is not in doubt is the second level: the error is more than 25 times smaller.
+# The report says "nearly 2%" for two random matrices with K = 4096. It does not say how they were drawn, nor what the 2% is relative to. For normal random numbers we find 1.5%; for numbers of one sign, 8%. One more thing is open: is the sum so far among what is shifted? Here it is. If not (`joint=False`), 1.5% becomes 1.2%. What is not in doubt is the second level: the error is more than 25 times smaller.
 #
 # The kernel that does it, `minimoe_kernels.fp8_gemm`, is your formula with `tl.dot` for the inner sum. Which tensor-core instruction did the compiler find for it? The report is stored in `kernels/resources.json`:
 
@@ -340,7 +342,7 @@ for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
     print(f"{gpu}: {r if isinstance(r, str) else r['tensor_core'][0]}")
 
 # %% [markdown]
-# QGMMA is the FP8 sibling of chapter 16's HGMMA. An A100 has nothing of the kind.
+# QGMMA is the FP8 sibling of chapter 16's HGMMA, UTCQMMA the B200's. An A100 (sm_80) has nothing of the kind: FP8 begins with sm_89.
 
 # %% [markdown] tags=["beat"]
 # ## The recipe, end to end
@@ -353,12 +355,12 @@ for arch, gpu in (("sm_80", "A100"), ("sm_90", "H100"), ("sm_100", "B200")):
 # | dgrad | $\partial x_{md} = \sum_f \partial y_{mf} W_{fd}$ | features f | features |
 # | wgrad | $\partial W_{fd} = \sum_m \partial y_{mf}\, x_{md}$ | **tokens** m | **tokens** |
 #
-# V3 does all three in FP8. The tiles lie along the summed axis: otherwise the scale would not be a constant of the inner sum. There is a second good in it. A number is lost only beside one in its tile that is 100,000 times larger, and if both are in the same *sum*, nobody misses it. The 37 tokens from above: in wgrad they would be added to a thousand others, and in dgrad each is a row of its own. Tiles along the features keep them where it counts.
+# V3 does all three in FP8. The tiles lie along the summed axis: otherwise the scale would not be a constant of the inner sum. There is a second advantage. A number becomes zero only beside one in its tile that is more than 458,752 times larger (448 over half the smallest subnormal, $2^{-10}$), and if both are in the same *sum*, nobody misses it. The 37 tokens from above: in wgrad they are added to a thousand others, so they may be lost in a tile along the tokens. In dgrad each is a row of its own, and there the tiles lie along the features and keep it.
 #
 # Weights in blocks of 128 x 128 look the same from both sides, so $W$ is quantised once for forward and dgrad. $x$ and $\partial y$ are needed in tiles along features *and* along tokens.
 #
 # ### Exercise: the weight's gradient
-# ●●○○○ · 7 min · build it: the transposition is the one thing in the recipe that is done wrong in silence.
+# ●●○○○ · 7 min · build it: a transposition in the wrong place runs without a complaint.
 #
 # $$\partial W_{fd} = \sum_m \widehat{\partial y}_{mf}\, \hat x_{md}$$
 #
@@ -393,7 +395,7 @@ for label, power in (("scale max / 448", False), ("scale 2^n", True)):
 print(f"e5m6             error stored {100 * ((e5m6(x_MD) - x_MD).norm() / x_MD.norm()):.2f}%")
 
 # %% [markdown]
-# With free scales it does: the new scale puts every number between other neighbours. If scales are **powers of two**, changing one shifts the exponent and leaves the mantissa alone, so nothing is rounded again (unless it falls among the subnormals). The price is 0.1% more error at first, since the largest number of a tile lands between 224 and 448 instead of on 448. V3 rounds scales up to powers of two where a tensor will be turned: what is sent to the experts, and the input of the projection after attention. That one is also needed when attention itself goes backward, which is sensitive; so it is stored in 12 bits, **e5m6**: six bits of mantissa, an eighth of the error.
+# With free scales it does: the new scale puts every number between other neighbours. If scales are **powers of two**, changing one shifts the exponent and leaves the mantissa alone, so nothing is rounded again (unless it falls among the subnormals). The price is 2.66% of error at first instead of 2.57%: the largest number of a tile lands somewhere between 224 and 448, not on 448. V3 rounds scales up to powers of two where a tensor will be turned: what is sent to the experts, and the input of the projection after attention. That one is also needed when attention itself goes backward, which is sensitive; so it is stored in 12 bits, **e5m6**: six bits of mantissa, an eighth of the error.
 #
 # Where does the scale come from? From the numbers themselves, while they are in the registers (**online**). Others take it from the maxima of the last steps (**delayed**), which spares a pass over the tensor. Then a new outlier meets an old scale:
 
@@ -413,7 +415,7 @@ from minimoe_course.fp8_numbers import recipe
 recipe(minimoe.Transformer(minimoe.NANO, seed=0))
 
 # %% [markdown]
-# Embedding, head, router, norms and the projection that joins an MTP module's inputs stay; inside attention, so do softmax and what it multiplies. In NANO that is 31% of its numbers, because its vocabulary is large beside its layers.
+# Embedding, head, router, norms and the projection that joins an MTP module's inputs stay. So does all inside attention: queries times keys, softmax, and its weights times values. In NANO that is 31% of its numbers, because its vocabulary is large beside its layers.
 #
 # One start, one order of batches, three runs of 12 steps: float32, FP8, and as a **control** float32 with the experts run one after the other, which changes nothing but the order of additions. By how much will FP8's loss differ, over the 12 steps?
 
@@ -445,7 +447,36 @@ for kind, steps in apart.items():
     print(f"{kind:8} differs by {sum(steps) / 12:.3f}% on average, {max(steps):.3f}% at most")
 
 # %% [markdown]
-# Numbers that are off by several percent, and a loss that is off by a tenth of one. The control is still equal in its first four digits: runs drift apart from any tiny difference, but not in 12 steps. So what you see is FP8. Rounding to the nearest errs up as often as down, and a product adds many errors; they mostly cancel. What remains acts like a little noise on the gradient, and a batch is noisy anyway.
+# Numbers that are off by several percent, and a loss that is off by a tenth of one. The control is still equal in every digit shown: runs drift apart from any tiny difference, but not in 12 steps. So what you see is FP8.
+#
+# Where have the percents gone? One guess: rounding errs up as often as down, and in a long sum the errors cancel. Is a sum of 4096 products more exact than one of 64? Try numbers from 0 to 1, and numbers of both signs.
+
+# %% tags=["nbval-check-output"]
+from minimoe.training.fp8_product import product
+
+for label, draw in (("0 to 1", torch.rand), ("both signs", torch.randn)):
+    off_by = []
+    for K in (64, 256, 1024, 4096):
+        x_MD, weight_FD = (draw(64, K, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        y_MF, y_fp8_MF = x_MD @ weight_FD.t(), product(library_quantise(x_MD), library_quantise(weight_FD, BLOCKS))
+        off_by.append(f"K = {K}: {100 * ((y_fp8_MF - y_MF).norm() / y_MF.norm()):.2f}%")
+    print(f"{label:10} {'   '.join(off_by)}")
+
+# %% [markdown]
+# Errors of numbers of one sign cancel. With both signs, as in a network, the terms of the sum cancel as much as their errors do, and the result is 3.6 to 3.7% off, however many they are. So the errors are there, in every product. To train, a gradient need not be exact: it is that of a batch, and the next batch has another one. How far apart are they?
+
+# %%
+from minimoe_course.fp8_numbers import layer_gradient
+
+fresh, batches = minimoe.Transformer(minimoe.NANO, seed=0), Batches(ids, 4, 128, seed=0)
+one_BT, other_BT = batches.take(), batches.take()
+exact, other = layer_gradient(fresh, one_BT), layer_gradient(fresh, other_BT)
+rounded = layer_gradient(use_fp8(fresh), one_BT)
+apart = {label: (100 * (found - exact).norm() / exact.norm()).item() for label, found in (("other batch", other), ("FP8", rounded))}
+guess("17.noise", f"Gradient of all layers. Another batch of 512 tokens changes it by {apart['other batch']:.0f}% of its length. FP8 on the same batch:", round(apart["FP8"], 1), unit="%")
+
+# %% [markdown]
+# Two batches disagree more than ten times as much as FP8 and float32 on one. FP8 is a little noise on a gradient that is noisy anyway, and it is drawn anew in every step.
 #
 # 12 steps of one seed are no evidence. `data/fp8` has the same comparison over 120 steps with three seeds. Means over ten steps, from the lowest seed to the highest, the line is the median:
 
@@ -464,7 +495,7 @@ series = {
     for label, kind in (("FP8", "fp8"), ("control: other order of sums", "float32_reordered"))
 }
 show(
-    band_figure(series, "FP8's loss ends 0.05 to 0.21% above float32's", "step", "loss, difference from float32 (%)", grey=["control: other order of sums"]),
+    band_figure(series, "FP8 ends a little above its control", "step", "loss, difference from float32 (%)", grey=["control: other order of sums"]),
     alt="Difference of the training loss from float32 in percent over 120 steps, three seeds each. FP8's band lies between -0.2 and +0.35 percent; its median stays near 0 for 70 steps and then lies between 0.04 and 0.17. The grey band of the control, which only adds in another order, begins at 0, widens to between -0.24 and +0.17 percent, and ends around 0.",
 )
 
@@ -473,14 +504,14 @@ for seed in (0, 1, 2):
     print(f"seed {seed}, last 20 steps: FP8 {difference(seed, 'fp8', 100, 120):+.2f}%, control {difference(seed, 'float32_reordered', 100, 120):+.2f}%")
 
 # %% [markdown]
-# Three of three seeds end higher in FP8, by 0.05 to 0.21%; the control moves by 0.04% at most. So FP8's cost is small and probably real. Two warnings. NANO's rows have 96 numbers, one tile: here two levels act in wgrad, over tokens, and hardly elsewhere. And these sums are exact (`exact_sum`), not a tensor core's. The report's 0.25% is against bfloat16, on models of 16B and 230B (appendix B.1).
+# In the last 20 steps three of three seeds are higher in FP8, by 0.05 to 0.21%; the control is off by 0.04% at most. But on the way single stretches of ten steps move the control by up to 0.24%. So FP8's cost is small, and probably there: three seeds do not prove it. Two warnings. NANO's rows have 96 numbers, one tile: here two levels act in wgrad, over tokens, and hardly elsewhere. And these sums are exact (`exact_sum`), not a tensor core's. The report's 0.25% is against bfloat16, on models of 16B and 230B (appendix B.1).
 
 # %% [markdown] tags=["beat"]
 # ## What must not be in a byte
 #
 # The products are in FP8. What the optimizer changes is not: V3 keeps the weights themselves in float32, the **master weights**, and rounds a copy for each step. Why not keep the copy?
 #
-# Three seeds, 20 steps with AdamW at a rate of 0.0003 (V3's peak is 0.00022). All arithmetic is float32. Only, between the steps the layers' matrices are kept in float32, in bfloat16, or in FP8 with a scale 2^n for each block. In the first half of the run a float32 step changes every weight. What share does it change in FP8, in step 11?
+# Three seeds, 20 steps with AdamW at a rate of 0.0003 (V3's peak is 0.00022). All arithmetic is float32. One thing differs: between the steps the layers' matrices are kept in float32, in bfloat16, or in FP8 with a scale 2^n for each block. In float32, step 11 changes every weight. What share does it change in FP8?
 
 # %%
 from minimoe_course.fp8_numbers import masters
@@ -559,16 +590,16 @@ from minimoe_course.fp8_numbers import router_choices
 router_choices(model, batch_BT)
 
 # %% [markdown]
-# In FP8 4 to 7% of the tokens get another set of experts, in bfloat16 at most one in 300. What it would be among V3's 256 experts we cannot measure here. The router's matrix is also the smallest of all: in the table above, 0.3%. There is nothing to gain.
+# (Layer 3 is the MTP module's, with one token fewer a row.) In FP8 4 to 7% of the tokens get another set of experts, in bfloat16 at most one in 300. What it would be among V3's 256 experts we cannot measure here. The router's matrix is also the smallest of all: in the table above, 0.3%. There is nothing to gain.
 #
-# That is the rule behind the whole list. FP8 goes where most multiplications are and where errors average out: in long sums. What adds up small steps (master weights, moments, accumulators), what chooses (router), and what costs next to nothing (norms, embedding) stays.
+# That is the rule behind the whole list. FP8 goes where most multiplications are and where an error is noise that is gone after the step: into the factors of products. What adds up small steps (master weights, moments, accumulators), what chooses (router, attention's softmax), and what costs next to nothing (norms, embedding, and in V3 the head: 0.93 of its 37 billion active numbers) stays.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# The explorer has a matrix of 16 x 384 numbers that is made like activations: some channels are large, most are not. (The random numbers above are tamer. And its error is the root mean square of the *relative* errors, in which a small number counts as much as a large one.) One of its values grows, and you see the error of every element under three choices: one scale, blocks, tiles. Choose an element, and its byte is taken apart below, as in the first beat. *Adding up* is the third beat: sums of any length, promoted after any number of products.
+# The explorer has a matrix of 16 x 384 numbers that is made like activations: some channels are large, most are not. (The random numbers above are tamer. And its error is the root mean square of the *relative* errors, in which a small number counts as much as a large one. Its sums are 64 at a time, not 64 x 64, and their largest error is smaller.) One of its values grows, and you see the error of every element under three choices: one scale, blocks, tiles. Choose an element, and its byte is taken apart below, as in the first beat. *Adding up* is the third beat: sums of any length, promoted after any number of products.
 #
-# **Try first:** move *Outlier times* to 1,048,576. Which map changes least, and which of its elements do change? Then choose *powers of two* for the scales. Then *Adding up*: from which interval on does the error grow?
+# **Try first:** move *Outlier times* to 1,048,576. Which map changes least, and which of its elements do change? Then choose *float32, stale* for the scales, the *delayed* ones of above: the error falls. Who pays now? Then *Adding up*: how far apart may promotions be, if a sum of 4,096 is to stay within 0.1%?
 
 # %% tags=["play"]
 from minimoe_widgets import FP8Explorer
@@ -577,7 +608,7 @@ explorer = FP8Explorer()
 show(explorer)
 
 # %% [markdown]
-# In tiles only the outlier's own tile pays. For a real tensor, run `FP8Explorer(d_y_MD[:128], factor=1)`: the gradient of the first 128 tokens from above. Each of its rows is one tile. With one scale five rows are lost; find them.
+# In tiles only the outlier's own tile pays. With stale scales only the outlier does, cut from 42 million to 40; the mean of 6144 errors hardly shows it. And 512 products apart are near enough for these numbers: V3's 128 leave room. For a real tensor, run `FP8Explorer(d_y_MD[:128], factor=1)`: the gradient of the first 128 tokens from above. Each of its rows is one tile. With one scale five rows are lost; find them.
 
 # %% [markdown]
 # ## Tiny and real
@@ -616,7 +647,7 @@ for form, file in files.items():
 print(f"sent to an expert for one token: {7168 + 4 * 56:,} bytes in FP8 with 56 scales, {2 * 7168:,} in bfloat16")
 
 # %% [markdown]
-# The scales cost one part in four thousand. In training nothing is halved but the copies: float32 masters and gradients and the moments stay.
+# The scales cost one part in four thousand. In training the weights' copies and the activations kept for the backward pass are halved; float32 masters and gradients and the moments stay.
 #
 # **Time.** The H100's datasheet gives 1979 TFLOP/s in FP8 and 989 in bfloat16. A floor under one product of an expert of V3 (7168 x 2048), as in chapter 14, with the activations quantised in a pass of their own (2 bytes read, 1 written, a scale for each 128):
 
@@ -651,6 +682,8 @@ for label, session in (("SwiGLU, then quantise", apart_ran), ("in one kernel", f
     print(f"{label:22} {session.total.bytes / gate_MF.numel():.2f} bytes a number")
 
 # %% [markdown]
+# 4 bytes a number fewer: the bfloat16 result is neither written nor read again.
+#
 # **Where it loses.** On an A100 there is no FP8 at all. On your laptop it is an emulation: the study's FP8 runs took 3 to 4 times the processor time of float32. And the second level of the sums is work beside the tensor cores: DeepGEMM, which overlaps it by hand, gave 1265 TFLOP/s on an H800 for 4096 x 4096 x 7168, 64% of the datasheet's 1979.
 #
 # **Our kernels on a GPU: not measured here.** They have run in the simulator and been compiled; nothing on this page is a time of ours.
@@ -660,14 +693,15 @@ receipt([
     ("loss error below 0.25%", "against bfloat16, about a trillion tokens", "source: arXiv 2412.19437 section 3.3"),
     ("models of the comparison", "16B and 230B", "source: arXiv 2412.19437 appendix B.1"),
     ("gradients in 128 x 128 blocks diverge", "16B, about 300B tokens", "source: arXiv 2412.19437 appendix B.2"),
-    ("nearly 2% at K = 4096", "no matrices given", "source: arXiv 2412.19437 section 3.3.2"),
+    ("V3's head", "129,280 x 7,168 = 0.93 billion", "asserted by tests/course/test_chapter_17.py"),
+    ("nearly 2% at K = 4096", "two random matrices", "source: arXiv 2412.19437 section 3.3.2"),
     ("1.2% with joint=False", "0.0123", "asserted by tests/minimoe/training/test_fp8_product.py"),
     ("13 bits are kept when products are aligned", "FP22: 1, 8, 13", "source: arXiv 2505.09343 section 3.1.1"),
     ("a lost carry in Triton's interpreter", "1.94 becomes 1.0", "source: triton-lang/triton issue 8322; minimoe_kernels/interpreter.py"),
     ("FP8, H100 SXM", "1979 TFLOP/s dense, bfloat16 989; 3.35 TB/s", "source: NVIDIA H100 Tensor Core GPU datasheet"),
     ("DeepGEMM on an H800", "1265 TFLOP/s", "source: deepseek-ai/DeepGEMM, table of its README at 8002b76"),
     ("V3's rates, spread of weights, betas", "2.2e-4 to 7.3e-6; 0.006; 0.9 and 0.95", "source: arXiv 2412.19437 section 4.2"),
-    ("sums, turned tiles, lost updates and choices of this chapter", "recomputed", "asserted by tests/course/test_chapter_17.py"),
+    ("sums, turned tiles, noise, lost updates and choices of this chapter", "recomputed", "asserted by tests/course/test_chapter_17.py"),
     ("three seeds of 120 steps", "data/fp8", "source: data/fp8/results.jsonl, python data/fp8/train.py"),
 ])
 
@@ -678,7 +712,7 @@ receipt([
 #
 # <details><summary>Answer</summary>
 #
-# 128 tokens share a scale. If their sizes differ by more than about 30,000, the small ones become subnormal and then zero. Activations hardly notice at our size; gradients differ a million times between tokens, and whole tokens lose theirs.
+# 128 tokens share a scale. If their sizes differ by more than about 30,000, the small ones become subnormal, and beyond 460,000 zero. Activations hardly notice at our size; gradients differ a million times between tokens, and whole tokens lose theirs.
 #
 # </details>
 #
@@ -686,7 +720,7 @@ receipt([
 #
 # <details><summary>Answer</summary>
 #
-# x is used once and thrown away: its rounding is one small error among many in a sum. W is what updates are added to. Rounded after each step, it loses the updates smaller than half a spacing every time, all of them.
+# x is used in one step and thrown away: its rounding is a little noise in this step's gradient. W is what updates are added to. Rounded after each step, it loses the updates smaller than half a spacing every time, all of them.
 #
 # </details>
 #
@@ -700,9 +734,9 @@ receipt([
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - e4m3 is off by up to 6% on a single number and by 2.6% on average, down to 1/28,672 of its largest number. A scale for each 128 numbers keeps nearly everything above that line. Eight-bit integers would lose it at 1/100.
+# - e4m3 is off by up to 6% on a single number and by 2.6% on average, down to 1/28,672 of its largest number. A scale for each 128 numbers keeps nearly everything above that line. Eight-bit integers end at 1/254.
 # - Tiles lie along the summed axis: along features forward and in dgrad, along tokens in wgrad. Sums leave the tensor core every 128 products, to be scaled and to be exact.
-# - Products in FP8 cost 0.05 to 0.21% of the loss here. Weights *kept* in FP8 lose their updates, averages stand still, routers choose otherwise: sums may be coarse, memories and choices may not.
+# - Products in FP8 cost 0.05 to 0.21% of the loss here. Weights *kept* in FP8 lose their updates, averages stand still, routers choose otherwise: a product may be noisy, a memory or a choice may not.
 #
 # ## Sources
 # DeepSeek-V3, arXiv 2412.19437 sections 3.3 and 4.2, appendix B. DeepSeek, Insights into DeepSeek-V3, arXiv 2505.09343 section 3.1. FP8 formats: Micikevicius et al., arXiv 2209.05433. Products by tiles: github.com/deepseek-ai/DeepGEMM. AdamW: Loshchilov and Hutter, arXiv 1711.05101.

@@ -51,6 +51,19 @@ def _infinite(byte):
     return math.copysign(math.inf, 127.5 - byte) if math.isnan(right) else right
 
 
+def _ieee(byte):
+    if byte // 8 % 16 < 15:
+        return decode(byte)
+    return math.nan if byte % 8 else math.copysign(math.inf, 127.5 - byte)
+
+
+def _sign_in_exponent(byte):
+    exponent, mantissa = byte // 8, byte % 8
+    if exponent in (0, 15) and (exponent == 0 or mantissa == 7):
+        return decode(byte)
+    return (-1.0 if byte >= 128 else 1.0) * (1 + mantissa / 8) * 2.0 ** (exponent - 7)
+
+
 DECODE = Exercise(
     key="17.decode",
     reference=decode,
@@ -67,6 +80,9 @@ DECODE = Exercise(
         Wrong("mantissa whole", _decoded(small=lambda m: m * 2.0**-6), "a subnormal number is mantissa / 8 times 2 to the -6; you left out the eighth."),
         Wrong("480", _decoded(nan=lambda e, m: False), "1111 with mantissa 111 is NaN, not 480: the largest number is 448."),
         Wrong("all ones are special", _decoded(nan=lambda e, m: e == 15), "you take exponent 1111 for NaN altogether, as IEEE formats do. e4m3 spends one pattern on NaN and seven on numbers up to 448."),
+        Wrong("IEEE's infinity", _ieee, "you read exponent 1111 as IEEE formats do, as infinity and NaN. e4m3 spends one pattern on NaN and seven on numbers up to 448."),
+        Wrong("sign in the exponent", _sign_in_exponent, "the sign's bit is still in your exponent: keep four bits, byte // 8 % 16."),
+        Wrong("always negative", lambda byte: -abs(decode(byte)), "every number is negative: -1 ** s is -(1 ** s) in Python. Write (-1) ** s."),
         Wrong("infinity", _infinite, "e4m3 has no infinity: the pattern 1111 111 is NaN."),
         Wrong("sign ignored", _decoded(sign=lambda b: 1.0), "the first bit is the sign: bytes from 128 on are negative."),
         Wrong("two's complement", lambda byte: decode(byte if byte < 128 else 256 - byte) * (-1 if byte >= 128 else 1), "you read the byte as a negative whole number. The sign is a bit of its own; the other seven mean the same with it."),
@@ -100,7 +116,7 @@ def round_e4m3(x_A):
 
 
 def _round_inputs(g: torch.Generator):
-    yield {"x_A": torch.tensor([1.94, 17.0, 19.0, -0.3])}
+    yield {"x_A": torch.tensor([1.94, 17.0, 19.0, -0.3, 1.1])}
     yield {"x_A": torch.tensor([500.0, 464.0, -1e9, 448.0, 0.0])}
     yield {"x_A": torch.tensor([2.5, 3.5, 0.4, -7.7, 8.4, 15.6]) * 2.0**-9}
     yield {"x_A": torch.randn(40, generator=g) * torch.exp2(torch.randint(-11, 9, (40,), generator=g).float())}
@@ -156,6 +172,8 @@ ROUND = Exercise(
         Wrong("whole numbers", lambda x_A: x_A.round().clamp(-448, 448), "you round to whole numbers. FP8 is a floating-point format: its spacing follows the size of the number."),
         Wrong("exponent too high", _rounded(exponent=lambda e: e + 1), "your spacing is twice too wide: take the power of two that is not larger than the number."),
         Wrong("sign lost", lambda x_A: round_e4m3(x_A).abs(), "negative numbers become positive."),
+        Wrong("logarithm of zero", lambda x_A: torch.where(x_A == 0, torch.nan, _rounded(low=None)(x_A)), "0 becomes NaN: log2(0) is minus infinity, and your spacing 0. The exponent is at least -6."),
+        Wrong("logarithm of the negative", lambda x_A: torch.where(x_A < 0, torch.nan, round_e4m3(x_A)), "negative numbers become NaN: they have no logarithm. The exponent is that of |x|."),
     ),
     forbid=(rounding.E4M3.round,),
     laws=(BY_HAND,),
@@ -213,7 +231,7 @@ def quantise(x_MD, tile):
 def _quantise_inputs(g: torch.Generator):
     yield {"x_MD": torch.tensor([[448.0, -2.0, 3.0, 0.3, 7.0]]), "tile": 4}
     yield {"x_MD": torch.tensor([[-8.0, 4.0, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0]]), "tile": 2}
-    yield {"x_MD": torch.randn(3, 21, generator=g) * torch.tensor([[1.0], [1e-3], [50.0]]), "tile": 8}
+    yield {"x_MD": torch.randn(5, 21, generator=g) * torch.tensor([[1.0], [1e-3], [50.0], [3.0], [0.2]]), "tile": 8}
 
 
 SCALED, STORE_X = "(x / scale)", "tl.store(fp8_ptr + m * D + columns, (x / scale).to(tl.float8e4nv), mask=mask)"
@@ -295,6 +313,11 @@ def _one(scale, *_):
     return torch.ones(1)
 
 
+def _in_turn(x_MD, x_scale_MJ, weight_FD, w_scale_IJ, tile):
+    (F, D), w_scale_FD = weight_FD.shape, w_scale_IJ.repeat(tile, tile)
+    return (x_MD * x_scale_MJ.repeat(1, tile)[:, :D]) @ (weight_FD * w_scale_FD[:F, :D]).t()
+
+
 PRODUCT = Exercise(
     key="17.scaled_product",
     reference=scaled_product,
@@ -310,6 +333,7 @@ PRODUCT = Exercise(
         Wrong("first tile's scales", _product(x_at=lambda s, j: s[:, 0], w_at=lambda s, j, f, tile: s[f // tile, 0]), "you scale every tile's sum by the scales of the first tile."),
         Wrong("scaled after the sum", _product(x_at=lambda s, j: s.mean(1), w_at=lambda s, j, f, tile: s.mean(1)[f // tile]), "you sum over all tiles and scale at the end, by a mean. Each tile has its own scales: apply them before its sum meets the others'."),
         Wrong("scale of a row", _product(w_at=lambda s, j, f, tile: s[f % len(s), j]), "you take the weight's scales row by row, in turn. A block is `tile` rows high: row f belongs to block f // tile."),
+        Wrong("scales in turn", _in_turn, "you repeat the scales in turn, a b a b. The numbers of a tile lie side by side, a a b b: that is repeat_interleave."),
         Wrong("first block of rows", _product(w_at=lambda s, j, f, tile: s[f * 0, j]), "all rows of the weight get the scale of the first block of rows: row f belongs to block f // tile."),
         Wrong("last tile dropped", _product(tiles=lambda J, D, t: D // t), "the last tile of a row, which is not full, does not reach your result."),
         Wrong("only the last tile", lambda x, xs, w, ws, t: _product(tiles=lambda J, D, t: J)(x, xs, w, ws, t) - _product(tiles=lambda J, D, t: J - 1)(x, xs, w, ws, t), "your result holds the last tile alone: add the tiles up."),
@@ -364,6 +388,7 @@ WEIGHT_GRADIENT = Exercise(
         Wrong("only x", lambda d, x: d.t() @ as_fp8(x.t()).t(), "d_y has not gone through FP8."),
         Wrong("twice", lambda d, x: as_fp8(as_fp8(d).t()) @ as_fp8(as_fp8(x).t()).t(), "you round along the features first and along the tokens then. Here the operands come unrounded: once is enough."),
         Wrong("rounded after", lambda d, x: as_fp8(d.t() @ x), "you multiply in float32 and round the gradient. The operands go through FP8, the result stays float32."),
+        Wrong("rounded before and after", lambda d, x: as_fp8(as_fp8(d.t()) @ as_fp8(x.t()).t()), "your operands are right, and then you round the gradient, too. The result stays float32."),
         Wrong("turned", lambda d, x: as_fp8(x.t()) @ as_fp8(d.t()).t(), "your result is the gradient of the transposed matrix: W has a row for each output."),
         Wrong("mean", lambda d, x: as_fp8(d.t()) @ as_fp8(x.t()).t() / len(x), "you take the mean over the tokens; a gradient is their sum."),
     ),
@@ -390,8 +415,8 @@ def lost(value, update, bits):
 
 def _lost_inputs(g: torch.Generator):
     for value, update, bits in (
-        (1.5, 0.02, 3), (1.5, 0.05, 3), (1.5, 0.07, 3), (1.5, 0.2, 3), (1.5, -0.05, 3), (1.875, 0.065, 3), (1.0, 0.055, 3), (1.0, -0.05, 3), (1.0, -0.03, 3), (1.0, 0.05, 3), (1.0, 0.1, 3), (1.0, 0.0625, 3), (1.125, 0.0625, 3),
-        (3.5, 0.1, 3), (0.75, 0.025, 3), (6.0, 0.4, 3), (1.5, 0.003, 7), (1.5, 0.005, 7), (1.0, -0.003, 7), (40.0, 3.0, 2), (40.0, 5.0, 2),
+        (1.5, 0.02, 3), (1.5, 0.05, 3), (1.5, 0.07, 3), (1.5, 0.2, 3), (1.5, -0.2, 3), (1.5, -0.05, 3), (1.875, 0.065, 3), (1.0, 0.055, 3), (1.0, -0.05, 3), (1.0, -0.03, 3), (1.0, 0.05, 3), (1.0, 0.1, 3), (1.0, 0.0625, 3), (1.125, 0.0625, 3),
+        (3.5, 0.1, 3), (0.75, 0.025, 3), (0.75, 0.05, 3), (6.0, 0.4, 3), (1.5, 0.003, 7), (1.5, 0.005, 7), (1.0, -0.003, 7), (40.0, 3.0, 2), (40.0, 5.0, 2),
     ):  # fmt: skip
         yield {"value": value, "update": update, "bits": bits}
 
@@ -420,6 +445,10 @@ LOST = Exercise(
         Wrong("always", lambda v, u, bits: True, "you say True always; 1.5 + 0.2 is not lost."),
         Wrong("turned over", lambda v, u, bits: not lost(v, u, bits), "you say True where the update survives."),
         Wrong("never", lambda v, u, bits: v + u == v, "you add in float64, where nothing of this size is lost: round the sum to the format first."),
+        Wrong("sign of the update", lambda v, u, bits: u < _spacing(v + u, bits) / 2, "a negative update may be large, too: 1.5 - 0.2 is not lost. Round the sum, or compare magnitudes."),
+        Wrong("int for floor", lambda v, u, bits: round((v + u) / 2.0 ** (int(math.log2(v + u)) - bits)) * 2.0 ** (int(math.log2(v + u)) - bits) == v, "int() cuts towards zero: log2(0.8) is -0.3 and belongs to the exponent -1. Use math.floor."),
+        Wrong("three bits always", lambda v, u, bits: lost(v, u, 3), "you count three bits of mantissa, whatever `bits` says."),
+        Wrong("the number itself", lambda v, u, bits: round((v + u) / _spacing(v + u, bits)) * _spacing(v + u, bits), "you return the rounded number. Compare it with the old value: True or False."),
         Wrong("update's own size", lambda v, u, bits: abs(u) < 2.0**-bits, "you compare the update with 2^-bits. What counts is its size relative to the value's spacing."),
     ),
     hints=(

@@ -28,8 +28,8 @@ from minimoe_kernels import sim
 from minimoe_kernels.kernel import Kernel, cdiv
 from minimoe_kernels.sim.rounding import FP8
 
-__all__ = ["as_fp8", "documents", "gradients", "held_out", "launched", "masters", "one_scale", "recipe"]
-__all__ += ["router_choices", "row_errors", "step_error", "study", "sum_errors"]
+__all__ = ["as_fp8", "documents", "gradients", "held_out", "launched", "layer_gradient", "layer_matrices", "masters"]
+__all__ += ["one_scale", "recipe", "router_choices", "row_errors", "step_error", "study", "sum_errors"]
 
 SETTINGS = {"optimizer": "muon", "lr": 1e-2, "warmup": 0.03, "floor": 0.02, "bias_gamma": 0.01}  # data/fp8's
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "e4m3": torch.float8_e4m3fn}
@@ -140,6 +140,21 @@ def gradients(model: nn.Module, batch_BT: torch.Tensor, *names: str) -> dict[str
     return {name: tuple(pair) for name, pair in kept.items()}
 
 
+def layer_gradient(model: nn.Module, batch_BT: torch.Tensor) -> torch.Tensor:
+    """The next-token loss's gradient for all matrices of the layers, as one long vector."""
+    matrices = layer_matrices(model)
+    model.requires_grad_(True).train()
+    model(batch_BT, labels=batch_BT).losses["next_token"].backward()
+    parts = [torch.zeros_like(w) if w.grad is None else w.grad for w in matrices]
+    model.zero_grad(set_to_none=True)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def layer_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of all linear layers but the head."""
+    return [m.weight for name, m in model.named_modules() if isinstance(m, nn.Linear) and name != "lm_head"]
+
+
 @torch.no_grad()
 def router_choices(model: nn.Module, batch_BT: torch.Tensor) -> Table:
     """How many tokens get another set of experts if a router's input and matrix go through fewer bits."""
@@ -203,7 +218,7 @@ def masters(form: str, ids: list, seed: int, steps: int = 20, lr: float = 3e-4) 
     model = minimoe.Transformer(minimoe.NANO, seed=seed)
     settings = Settings(steps=steps, **{**SETTINGS, "optimizer": "adamw", "lr": lr})
     trainer = Trainer(model, Batches(ids, 2, 128, seed), settings)
-    kept = [m.weight.data for name, m in model.named_modules() if isinstance(m, nn.Linear) and name != "lm_head"]
+    kept = [weight.data for weight in layer_matrices(model)]
 
     def store():
         for weight in kept:
