@@ -12,7 +12,7 @@ from minimoe_widgets.fp8_words import SumsPicture, percent
 __all__ = ["HIGH", "LOW", "PAPER_ERROR", "curve"]
 
 PAPER_ERROR = 0.02  # "nearly 2%" at K = 4096: arXiv 2412.19437 section 3.3.2
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 270, 52, 66, 14, 36
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 284, 52, 66, 28, 36
 LOW, HIGH = -5, -1  # decades of the error
 BLUE, RED = "#3A8FCB", "#D55E00"  # legible on white and on black
 
@@ -55,6 +55,7 @@ def _axes():
     for interval in INTERVALS:
         parts.append(_text(_x(interval), floor + 14, str(interval), "middle"))
     parts.append(_text((LEFT + right) / 2, HEIGHT - 4, "products between two promotions to float32", "middle"))
+    parts.append(_text(0, 12, "largest error of a sum"))
     paper, dashes = _x(PAPER_INTERVAL), 'stroke="currentColor" stroke-dasharray="4 3" opacity="0.6"'
     parts.append(f'<path d="M{paper:.1f},{TOP}V{floor}" {dashes}/>')
     parts.append(_text(paper + 4, TOP + 6, "V3: 128"))
