@@ -29,6 +29,7 @@ from minimoe_course.first_kernels import Launched, verdict
 from minimoe_course.start import data_path
 from minimoe_kernels.kernel import tl, triton
 from minimoe_kernels.sim.rounding import E4M3, E5M2
+from minimoe_widgets import FP8Explorer
 from minimoe_widgets.kernel_stepper_matmul import matmul
 
 # What stands in the solution, what it becomes, the error that the reader sees, words of it.
@@ -207,6 +208,18 @@ def test_two_batches_disagree_ten_times_as_much_as_fp8_and_float32_on_one():
     rounded = numbers.layer_gradient(use_fp8(model), one_BT)
     assert 0 < 10 * (rounded - exact).norm() < (other - exact).norm()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_the_text_asks_of_the_explorer_is_what_it_shows():
+    explorer = FP8Explorer(factor=2**20)
+    assert [round(100 * choice.rms_error) for choice in explorer.scales_picture.choices] == [100, 58, 15]
+    explorer.scales.value = "float32, stale"
+    assert all(choice.rms_error < 0.031 for choice in explorer.scales_picture.choices)
+    explorer.canvas.at = list(explorer.scales_picture.outlier)
+    for pattern in explorer.scales_picture.patterns:
+        assert round(pattern.exact / 1e6) == 42 and round(pattern.back) == 40
+    near = [interval for interval, error in explorer.sums_picture.line(4096) if error < 0.001]
+    assert max(near) == 512 and near == [32, 64, 128, 256, 512]
 
 
 def test_turning_tiles_rounds_again_unless_scales_are_powers_of_two():
