@@ -29,7 +29,7 @@ from minimoe_kernels.kernel import real_dtype, running
 from minimoe_kernels.production import CASES
 from minimoe_kernels.sim.dtypes import dtype
 
-__all__ = ["ARCHES", "SHARED_LIMIT", "TENSOR_CORE", "compile_all", "compile_launch", "worse"]
+__all__ = ["ARCHES", "SHARED_LIMIT", "TENSOR_CORE", "compile_all", "compile_launch", "launch_name", "worse"]
 
 PATH = Path(__file__).parents[1] / "resources.json"
 ARCHES = (80, 90, 100)
@@ -103,14 +103,19 @@ def _read(cubin: bytes, ptx: str) -> dict:
     }
 
 
+def launch_name(kernel, values: dict) -> str:
+    """A kernel with the types and the constants of one launch: `swiglu_forward(bf16, bf16, bf16, BLOCK=2048)`."""
+    types = [NAMES[v.dtype] for v in values.values() if isinstance(v, torch.Tensor)]
+    sizes = [f"{n}={v}" for n, v in values.items() if n in kernel.constants and type(v) is int]
+    return f"{kernel.name}({', '.join(types + sizes)})"
+
+
 def compile_all(arches=ARCHES, cases=CASES) -> dict:
     """{kernel: {"sm_90": resources or why there are none}}; its types and its constants are part of a kernel's name."""
     found = {}
 
     def take(kernel, grid, values, options):
-        types = [NAMES[v.dtype] for v in values.values() if isinstance(v, torch.Tensor)]
-        sizes = [f"{n}={v}" for n, v in values.items() if n in kernel.constants and type(v) is int]
-        name = f"{kernel.name}({', '.join(types + sizes)})"
+        name = launch_name(kernel, values)
         if name in found:
             return
         found[name] = {}

@@ -18,7 +18,7 @@ SLOW = 240_000  # milliseconds; a kernel that imports torch on a busy machine
 LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
 LATER = {
     "Refusal": ".js-plotly-plot .scatterlayer .point", "FP8": ".mm-fp8", "Grouped GEMM": "svg.mm-grouped",
-    "Matmul": ".mm-step .mm-map", "Decode": ".mm-step .mm-curve", "Timings": ".js-plotly-plot .barlayer .point",
+    "Matmul": ".mm-step .mm-map", "Decode": ".mm-step .mm-curve", "Timings": ".minimoe-bar",
 }  # fmt: skip
 
 

@@ -1,12 +1,15 @@
 """The fixture that every kernel's test stands on, and a clock for the bench where there is no GPU."""
 
 import copy
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from minimoe_kernels import bench, sim
 
+CLOCK = runpy.run_path(str(Path(__file__).with_name("pretend_clock.py")))
 COMPILE = ("torch.compile",)  # it takes seconds, and its peers have a test of their own
 
 
@@ -17,54 +20,23 @@ def every_order():
         yield ran
 
 
-class PretendClock:
-    """A clock that measures nothing, so that the bench can be tested without a GPU: it calls, and says `us`.
-
-    Its method is no GPU's, and its environment lacks a driver and versions: twice a reason why no record of it is ever
-    written. A test that needs a record which reads as valid says so by giving both, and writes below tmp_path.
-    """
-
-    l2, device = "cold", "cpu"
-
-    def __init__(self, us=200.0, env=None, method="pretended"):
-        self.us, self.method, self.called = us, method, []
-        self._env = {"gpu": "NVIDIA H100 80GB HBM3", "arch": 90} | (env or {})
-
-    def sample(self, call):
-        call()
-        self.called.append(call)
-        return [self.us * factor for factor in (0.9, 1.0, 1.2)]
-
-    def peak_bytes(self, call):
-        return 1000
-
-    def roofs(self, dtype):
-        return 700.0, 3000.0
-
-    def env(self):
-        return dict(self._env)
-
-
-VERSIONS = {"driver": "580.1", "cuda": "13.0", "torch": "2.13.0", "triton": "3.7.1", "python": "3.11.9"}
-
-
 @pytest.fixture
 def pretend():
     """`PretendClock`."""
-    return PretendClock
+    return CLOCK["PretendClock"]
 
 
 @pytest.fixture
 def believable():
-    """A pretending clock whose records are accepted: pretend it is a GPU's."""
-    return lambda us=200.0: PretendClock(us, VERSIONS, "events")
+    """A pretending clock whose records are accepted: `believable(us)`."""
+    return CLOCK["believable"]
 
 
 @pytest.fixture(scope="session")
 def measured():
     """A record with every field right, made by the bench at small sizes and a pretending clock."""
     case = next(case for case in bench.CASES if case.kernel == "swiglu")
-    return bench.run(replace(case, sizes=case.small), PretendClock(200.0, VERSIONS, "events"), "cpu", leave_out=COMPILE)
+    return bench.run(replace(case, sizes=case.small), CLOCK["believable"](), "cpu", leave_out=COMPILE)
 
 
 @pytest.fixture

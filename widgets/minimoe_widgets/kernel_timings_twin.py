@@ -3,7 +3,9 @@
 How the production version differs: nothing here is special to production.
 """
 
-from minimoe_widgets.kernel_timings_figure import reach
+from minimoe_widgets.kernel_timings_bars import colour
+from minimoe_widgets.kernel_timings_figure import ROOFS, SYMBOLS
+from minimoe_widgets.kernel_timings_words import short
 from minimoe_widgets.twin import OKABE_ITO, Twin
 
 __all__ = ["draw_twin"]
@@ -11,24 +13,27 @@ __all__ = ["draw_twin"]
 
 def draw_twin(picture) -> Twin:
     """A roofline at the left, times or floors at the right; hollow is what nobody measured."""
-    twin = Twin(picture.alt(), 9.0, 4.0)
+    twin = Twin(picture.alt(), 9.0, 4.2)
     roofs, bars = twin.subplots(1, 2, width_ratios=(1.8, 1))
-    low, high = reach(picture)
-    for number, (name, (peak, wide)) in enumerate(picture.roofs.items()):
-        colour = OKABE_ITO["grey" if number else "blue"]
-        xs, ys = [low, 1e3 * peak / wide, high], [low * wide / 1e3, peak, peak]
-        roofs.plot(xs, ys, "--" if number else "-", color=colour)
-        style = {"ha": "right", "va": "top" if number else "bottom", "color": colour}
-        roofs.annotate(name, (high, peak), (0, -4 if number else 3), textcoords="offset points", **style)
+    (left, right), (bottom, top) = picture.axes
+    for (name, (peak, wide)), (shade, _, dash) in zip(picture.roofs.items(), ROOFS, strict=False):
+        xs, ys = [left, 1e3 * peak / wide, right], [left * wide / 1e3, peak, peak]
+        roofs.plot(xs, ys, dash, color=OKABE_ITO[shade], label=name)
+    shapes = [*SYMBOLS.values()]
     for number, (name, intensity) in enumerate(picture.marks.items()):
-        at = intensity, picture.roof(intensity)
-        roofs.plot(*at, "D", color="black", markerfacecolor="white", markersize=7)
-        roofs.annotate(name, at, (9, -3 - 9 * (number % 3)), textcoords="offset points", va="top", fontsize=9)
+        style = {"color": "black", "markerfacecolor": "none", "linestyle": "none", "markersize": 8}
+        roofs.plot(intensity, picture.roof(intensity), shapes[number % len(shapes)], label=name, **style)
     for number, (name, (x, y, least, most)) in enumerate(picture.points.items()):
-        roofs.errorbar(x, y, [[y - least], [most - y]], fmt="o" if number == 0 else "s", color=_colour(number))
-        roofs.annotate(name, (x, y), (9, -4), textcoords="offset points", fontsize=9, va="top")
-    roofs.set(xscale="log", yscale="log", xlabel="FLOPs a byte", ylabel="TFLOP/s", xlim=(low, high))
-    roofs.set_ylim(top=4 * max(peak for peak, _ in picture.roofs.values()))
+        style = {"color": colour(number), "linestyle": "none", "label": name, "zorder": 3 - 0.1 * number}
+        roofs.errorbar(x, y, [[y - least], [most - y]], fmt=shapes[(number + 3) % len(shapes)], **style)
+    if picture.placeless:
+        roofs.text(0.5, 0.06, picture.placeless, transform=roofs.transAxes, ha="center")
+    roofs.set(xscale="log", yscale="log", xlabel="FLOPs a byte", ylabel="TFLOP/s")
+    roofs.set(xlim=(left, right), ylim=(bottom, top))
+    roofs.xaxis.set_major_formatter("{x:,g}")
+    roofs.yaxis.set_major_formatter("{x:,g}")
+    roofs.grid(color="#e6e6e6")
+    roofs.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=9)
     _draw_bars(bars, picture)
     for ax in (roofs, bars):
         ax.spines[["top", "right"]].set_visible(False)
@@ -40,15 +45,14 @@ def _draw_bars(ax, picture):
     for row, (value, low, high) in enumerate(picture.bars.values()):
         if picture.record:
             spread = [[value - (low or value)], [(high or value) - value]]
-            ax.barh(row, value, color=_colour(row), xerr=spread)
+            ax.barh(row, value, height=0.5, color=colour(row), xerr=spread)
         else:
-            ax.barh(row, value, facecolor="white", edgecolor="black")
-        ax.annotate(f"{value:,.4g}", (value, row), (5, 0), textcoords="offset points", va="center", fontsize=9)
+            ax.barh(row, value, height=0.5, facecolor="white", edgecolor="black")
+        ax.annotate(
+            f"{short(value)}", (high or value, row), (5, 0), textcoords="offset points", va="center", fontsize=9
+        )
     ax.set_yticks(range(len(picture.bars)), list(picture.bars))
     ax.set_xlabel("us, median, p20 to p80" if picture.record else "us at least, by the datasheet")
     ax.margins(x=0.3)
-    ax.invert_yaxis()
-
-
-def _colour(number: int) -> str:
-    return OKABE_ITO["vermillion" if number == 0 else "grey"]
+    ax.set_ylim(max(1.6, len(picture.bars) - 0.4), -0.6)
+    ax.locator_params(axis="x", nbins=4)

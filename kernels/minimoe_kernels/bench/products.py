@@ -171,7 +171,10 @@ CASES = (
     Case("grouped_gemm", "grouped_gemm", grouped, FEW, SMALL_EXPERTS),
     Case("grouped_gemm", "grouped_gemm", grouped, MANY, SMALL_EXPERTS),
     Case("grouped_gemm_backward", "grouped_gemm", grouped_backward, FEW, SMALL_EXPERTS),
-    *(Case("mla_decode", "mla_decode", decoding, decode_sizes(heads), SMALL_CACHE) for heads in (16, 64, 128)),
+    *(
+        Case("mla_decode", "mla_decode", decoding, decode_sizes(heads), SMALL_CACHE | {"H": heads})
+        for heads in (16, 64, 128)
+    ),
     Case("mla_prefill", "mla_prefill", prefilling, PROMPT, SMALL_PROMPT),
     Case("mla_prefill_backward", "mla_prefill", prefilling_backward, PROMPT, SMALL_PROMPT),
     Case("log_probs", "log_probs", likelihood, VOCABULARY, {"M": 20, "V": 300, "D": 48}),
