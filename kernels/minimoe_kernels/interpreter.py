@@ -8,7 +8,8 @@ round as the simulator does, and only if a fault was found: once Triton is mende
 older: Triton 3.6.0 beside NumPy 2.4 or newer stops at a loop whose bounds are arguments.
 
 `python -m minimoe_kernels.interpreter` runs the kernels' checks under it and prints one line of JSON for each; its exit
-status is 1 if one fails. It is a process of its own because Triton decides at decoration whether a kernel will be interpreted.
+status is 1 if one fails. It is a process of its own because Triton decides at decoration whether a kernel will be
+interpreted.
 
 How the production version differs: kernels are debugged on the GPU that they are for, with printed values.
 """
