@@ -52,7 +52,7 @@ def _draw_bars(ax, picture):
             f"{short(value)}", (high or value, row), (5, 0), textcoords="offset points", va="center", fontsize=9
         )
     ax.set_yticks(range(len(picture.bars)), list(picture.bars))
-    ax.set_xlabel("us, median, p20 to p80" if picture.record else "us at least, by the datasheet")
+    ax.set_xlabel("median, p20 to p80 (us)" if picture.record else "at least (us)")
     ax.margins(x=0.3)
     ax.set_ylim(max(1.6, len(picture.bars) - 0.4), -0.6)
     ax.locator_params(axis="x", nbins=4)
