@@ -1,13 +1,14 @@
 """R1-Zero and the four stages of R1: the shipped run, and the seeds that the table is made of.
 
     python data/r1/train.py                        # the seeds of the table, one after the other
-    python data/r1/train.py --seeds 22 --work DIR  # some of them, in folders that are kept
-    python data/r1/train.py --table                # from what is known: band.json and the table, printed
+    python data/r1/train.py --seeds 41 --work DIR  # some of them, in folders that are kept
+    python data/r1/train.py --table                # from what is known: band.json and the README's tables, printed
 
 A seed runs in DIR/seed (the same as `minimoe r1 --out DIR/seed --seed SEED`) and adds one line a stage to
 `results.jsonl`; a seed that ends before its last stage adds a line to `failed.jsonl`. The checkpoints and logs of seed
-22 are copied into this folder. What `results.jsonl` holds already is kept, so a command that was stopped can be given
-again. The recipe was frozen before any of these seeds was run; seed 21 failed an earlier freeze (`failed.jsonl`).
+41 are copied into this folder. What `results.jsonl` holds already is kept, so a command that was stopped can be given
+again. The recipe was frozen three times, the last time before any of these seeds was run: seed 21 failed the first
+freeze (`failed.jsonl`), seeds 22, 23 and 24 are of the second (`second_freeze.jsonl`).
 """
 
 import argparse
@@ -28,12 +29,30 @@ from minimoe.training.loop import LOG_NAME
 
 HERE = Path(__file__).parent
 RESULTS, BANDS, FAILED = HERE / "results.jsonl", HERE / "band.json", HERE / "failed.jsonl"
+SECOND = HERE / "second_freeze.jsonl"
 SEEDS, SHIPPED = (41, 42, 43), 41
 CHECKPOINTS = ("base", "dev1", "dev2", "r1")  # chapter 11 starts from dev1
 LOGGED = {"r1_zero": "r1_zero", "dev2_control": "dev2_control", "dev2": "dev2", "r1/rules": "r1", "r1/preference": "r1"}
 WATCHED_ANSWERS = 6  # of each recorded group, the answers that are shipped
 EVALUATED = ("accuracy_en", "accuracy_zh", "language_en", "language_zh", "mean_tokens")
 COLUMNS = ("reward", "kl", "entropy", "mean_tokens", *(f"evaluation.{name}" for name in EVALUATED))
+# What of the two freezes stands side by side: (stage, score).
+BESIDE = (
+    ("dev1", "accuracy_en"),
+    ("r1", "accuracy_en"),
+    ("dev1", "readable"),
+    ("dev1", "language_zh"),
+    ("dev1", "sampled_language_zh"),
+    ("dev2_control", "sampled_language_zh"),
+    ("dev2", "sampled_language_zh"),
+    ("dev2_control", "sampled_accuracy_zh"),
+    ("dev2", "sampled_accuracy_zh"),
+    ("dev3", "sampled_win_rate"),
+    ("r1", "sampled_win_rate"),
+    ("r1", "refused_wrapped"),
+    ("r1", "refused_jailbreak"),
+    ("r1", "refused_harmless"),
+)
 
 
 def main() -> None:
@@ -52,7 +71,7 @@ def main() -> None:
                     run_seed(Path(folder), seed)
     entries = known()
     BANDS.write_text(json.dumps(bands(entries), indent=None) + "\n", encoding="utf-8")
-    print(table(entries))
+    print(table(entries), table(known(SECOND)), beside(known(SECOND), entries), sep="\n\n")
 
 
 def run_seed(out: Path, seed: int) -> None:
@@ -79,9 +98,9 @@ def run_seed(out: Path, seed: int) -> None:
         ship(out)
 
 
-def known() -> list[dict]:
-    """The lines of results.jsonl."""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+def known(file: Path = RESULTS) -> list[dict]:
+    """The lines of results.jsonl, or of another freeze's."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def compact(folder: Path) -> dict[str, list]:
@@ -133,6 +152,19 @@ def table(entries: list[dict]) -> str:
             cells = [_cell([row["scores"][score] for row in rows], score) for score in TABLE.values()]
             cells.append(f"{sum(row['cpu_s'] for row in rows) / len(rows):.0f}")
             lines.append(f"| {stage} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def beside(second: list[dict], third: list[dict]) -> str:
+    """The two freezes side by side in Markdown, seed by seed."""
+    heads = [", ".join(str(seed) for seed in dict.fromkeys(e["seed"] for e in entries)) for entries in (second, third)]
+    lines = [f"| | second freeze: {heads[0]} | third freeze: {heads[1]} |", "|---|---:|---:|"]
+    for stage, score in BESIDE:
+        cells = [
+            ", ".join(f"{entry['scores'][score]:.2f}" for entry in entries if entry["stage"] == stage)
+            for entries in (second, third)
+        ]
+        lines.append(f"| `{stage}`, {score} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
