@@ -46,12 +46,14 @@ show(
 )
 
 # %% [markdown]
-# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 22`. Its problems come in two languages. Every setting was frozen before the seeds below were run (`data/r1/README.md`). A base that has not learned its skills is not reinforced, for there would be nothing to find. One did not, under an earlier setting, and is shown:
+# This chapter runs the same pipeline on a model of 0.64 million parameters: `minimoe r1 --out FOLDER --seed 41`. Its problems come in two languages. Every setting was frozen before the seeds below were run; it is the third freeze, and what the first two gave is shown, too (`data/r1/README.md`). A base that has not learned its skills is not reinforced, for there would be nothing to find: it gets up to two more rounds of training. One of these skills is to name the thing that an English problem counts, by chance right in one case of six; 0.8 is asked for. After every round it was:
 
 # %%
 print("seeds that went through all stages:", *stages.seeds(), "  (every range below is of these)")
+for entry in stages.results("base"):
+    print(f"    base {entry['seed']}, thing named:", *(f"{skills['en noun']:.2f}" for skills in entry["report"]["rounds"]))
 for seed, error in stages.failed().items():
-    print(f"seed {seed} ended at its base: {error}")
+    print(f"first freeze, one round: seed {seed} ended at its base: {error}")
 print(f"CPU-seconds of a seed, base, control and all stages, mean: {sum(map(stages.seconds, stages.NAMES)):.0f}")
 
 # %% [markdown] tags=["by-hand"]
@@ -132,7 +134,7 @@ stages.table(
 stages.languages()
 
 # %% [markdown]
-# Begun in English the base is right every time, in Chinese nearly as often: there is little for the reward to choose by. English was tried more often (the count before the guess), and reward is paid to what was tried. As thinking replaced answering at once, greedy answers took the leading language: English in all three seeds, but for a tenth of the words in seed 23. Sampled, the shares hardly moved: 0.20, 0.43 and 0.27 Chinese in the base, 0.12, 0.47 and 0.32 after. If the language is to count, it has to be measured.
+# Begun in English the base is right every time, in Chinese nearly as often: there is little for the reward to choose by. English was tried more often (the count before the guess), and reward is paid to what was tried. As thinking replaced answering at once, greedy answers took the leading language: English, in all three seeds, with not a Chinese word. Sampled, the share of Chinese did not fall: 0.26, 0.32 and 0.29 in the base, 0.39, 0.35 and 0.33 after. If the language is to count, it has to be measured.
 #
 # ### Exercise: language consistency
 # ●●○○○ · 8 min · the one reward that R1's first stage of reinforcement adds to R1-Zero's.
@@ -168,7 +170,7 @@ for text, count in Counter(answer["text"] for answer in last["answers"]).most_co
     print(f"{count} times", text)
 
 # %% [markdown]
-# Thoughts in another language than the question's, and a bare digit at the end. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
+# Thoughts in one language, in the other and in both, and a bare digit at the end. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
 #
 # So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, adds the phrase, and of thoughts in the wrong language it translates one in five. The others stay as they are. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
 
@@ -185,24 +187,23 @@ general = {"readable": "readable", "zh in zh": "language_zh", "zh in zh, sampled
 stages.table(general, ("base", "r1_zero", "dev1"))
 
 # %% [markdown]
-# *Readable* means a thought and then a phrase in the problem's language, with the noun that was asked for, whatever the number: the form came with 80 steps, except for one seed's English nouns (below). The language did not: one thought in five was translated, and greedy thoughts about Chinese problems are Chinese in none, in a quarter and in three fifths of their words.
+# *Readable* means a thought and then a phrase in the problem's language, with the noun that was asked for, whatever the number: the form came with 80 steps. The language did not: one thought in five was translated, and 44 to 48 of 100 sampled words about Chinese problems are Chinese. Greedy answers show the leading language alone, and that is English: 0, 0 and 4 of 100 words are Chinese.
 #
-# Two columns fell below the base, from which Dev1 starts: letters (asked to thank, ask or offer something to some people, it writes a letter; a win is a better one than a fixed letter that forgets somebody, a tie counts half), and questions such as *Where is the vault?* The cold start held neither. And English: R1-Zero had 1.00 in every seed, Dev1 has 1.00, 0.18 and 0.88. Before you explain a number in a table, read the answers behind it. Two from that seed, 23:
+# Two columns fell below the base, from which Dev1 starts: letters (asked to thank, ask or offer something to some people, it writes a letter; a win is a better one than a fixed letter that forgets somebody, a tie counts half), and questions such as *Where is the vault?* The cold start held neither.
+#
+# Right answers did not fall. Under the second freeze they did, in one seed of three: R1-Zero's English was 1.00, Dev1's 0.18 (seed 23, `data/r1/README.md`). Before you explain a number in a table, read the answers behind it. One of that seed:
 #
 # > Tom has 2 balls. He loses 1. He gets 6. He buys 1. He buys 1. How many balls?
 # > *Has two, loses one is one, gets six is seven, buys one is eight, buys one is nine.* 9 stones.
 #
-# > Mia has 4 apples. All times 2. She loses 5. She gets 6. She gives 8. How many apples?
-# > *Has four, times two is eight, loses five is three, gets six is nine, gives eight is one.* 1 stones.
-#
-# In all 163 wrong answers of 200 the thought is right to the last word, and the number too; what is counted is not (`data/r1/README.md`). The new form has a place for a noun, and this base had not learned to copy an English one from the question. The verifier rightly calls that wrong. It has nothing to do with arithmetic, and no later stage mends it.
+# In all 163 wrong answers of 200 the thought is right to the last word, and the number too; what is counted is not. The new form has a place for a noun, and that base had not learned to copy an English one from the question. R1-Zero answers with bare digits, so nobody had asked. It has nothing to do with arithmetic, and no later stage mended it. So the gate of the third freeze asks for the noun; without its second round, base 41 would have named 36 of 100 (the lines below the pipeline).
 #
 # DeepSeek's Dev1 paid, too: 59.0% on AIME, where R1-Zero, which had its reinforcement as ours had, solved 77.9%. They put that down to the small size of the cold start; following instructions rose, IF-Eval from 46.6 to 71.7.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 2: one reward for the language
 #
-# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language with weight 1. Run it twice here, the third rule once with weight 0 (it is measured and pays nothing) and once with weight 1. Eight steps, on Chinese problems alone, so that it fits into a chapter; the recipe has thirty-six, in both languages.
+# Now reinforcement again, from Dev1: R1-Zero's accuracy and format, plus the share of the right language with weight 1. Run it twice here, the third rule once with weight 0 (it is measured and pays nothing) and once with weight 1. Twelve steps, on Chinese problems alone and at a rate of 0.001, so that it fits into a chapter; the recipe has thirty-six, in both languages, at 0.0003.
 
 # %%
 from IPython.display import clear_output
@@ -213,7 +214,7 @@ from minimoe.rl.rewards import accuracy, language_consistency, well_formed
 def reinforce_dev1(weight):
     model = minimoe.load(data_path("r1") / "dev1", dtype=torch.float32)
     rules = {"accuracy": (1.0, accuracy), "format": (0.1, well_formed), "language": (weight, language_consistency)}
-    settings = RLSettings(steps=8, prompts=8, answers=12, max_new_tokens=48, evaluate_every=0, save_every=0)
+    settings = RLSettings(steps=12, lr=1e-3, prompts=8, answers=12, max_new_tokens=48, evaluate_every=0, save_every=0)
     run = reinforce(model, tokenizer, Questions(chinese, seed=0), Rewards(rules), settings, label=f"weight {weight:g}")
     clear_output()
     return run.records
@@ -224,7 +225,7 @@ runs = {weight: reinforce_dev1(weight) for weight in (0.0, 1.0)}
 # %%
 guess(
     "11.language_after",
-    f"In the first step an answer's thought is {100 * runs[1.0][0]['parts']['language']:.0f}% Chinese on average. In the eighth, with weight 1?",
+    f"In the first step an answer's thought is {100 * runs[1.0][0]['parts']['language']:.0f}% Chinese on average. In the twelfth, with weight 1?",
     100 * runs[1.0][-1]["parts"]["language"],
     unit="%",
 )
@@ -232,22 +233,26 @@ guess(
 # %%
 shares = {f"weight {weight:g}": [record["parts"]["language"] for record in records] for weight, records in runs.items()}
 show(
-    lines({name: (list(range(1, 9)), values) for name, values in shares.items()},
+    lines({name: (list(range(1, 13)), values) for name, values in shares.items()},
           "The same questions, and one rule more", "step", "share of Chinese words, sampled", grey=["weight 0"]),
-    alt="The share of Chinese words in the sampled answers over eight steps. Both curves start at the same value; with "
-    "weight 1 it rises, with weight 0 it does not.",
+    alt="The share of Chinese words in the sampled answers over twelve steps. Both curves start at the same value, 0.42; "
+    "with weight 1 it rises, to more than 0.8, with weight 0 it goes up and down around 0.4.",
 )
+for weight, records in runs.items():
+    print(f"weight {weight:g}: {sum(record['skipped'] for record in records):2} of {len(records)} steps without a gradient, equal rewards in every group")
 
 # %% [markdown]
+# With weight 0 nearly every answer is right, in either language: equal rewards, no advantage, no gradient (chapter 09). Accuracy cannot move what it cannot tell apart. The language reward can.
+#
 # What became of it in the whole stage, and what did it cost? Compare **Dev2** with its control, which had no language reward: the same start, the same questions.
 
 # %%
 show(
     stages.over_steps(
         {"with the language reward": "dev2", "without": "dev2_control"}, "evaluation.language_zh",
-        "The reward turns the language; accuracy alone goes back to English", "Chinese words, greedy thoughts",
+        "The reward turns the language; accuracy alone leaves it", "Chinese words, greedy thoughts",
     ),
-    alt="Two curves over 36 steps, medians of three seeds with their range, from starts between 0 and 0.7. With the language reward the share of Chinese words rises to 1; without it the share falls to 0.",
+    alt="Two curves over 36 steps, medians of three seeds with their range, from starts between 0 and 0.04. With the language reward the share of Chinese words rises to 1, in the fastest seed within 10 steps, in the slowest within 30; without it the share stays at 0.",
 )
 
 # %%
@@ -261,9 +266,9 @@ for label, name in {"Chinese words, sampled": "sampled_language_zh", "right, Chi
     print(f"{label:24} Dev2 minus control: " + "  ".join(f"{100 * d:+.1f}" for d in differences) + "  points of 100")
 
 # %% [markdown]
-# With the reward, greedy thoughts about Chinese problems are Chinese in all three seeds; without it not a word of them is, though two of the three began with some. That is how a language is lost, and the cure.
+# With the reward, greedy thoughts about Chinese problems are Chinese in all three seeds; without it not a word of them is. Sampled, 90, 71 and 98 of 100 words are Chinese (in seed 42, 36 steps were not enough to finish), against 41 to 43 in the control, which lost 3.5 to 7 points of what Dev1 had.
 #
-# The price: sampled answers to Chinese problems are right less often than the control's, by half a point to 6 points of 100. Greedy ones lose nothing that 200 problems could show, and English had the right language all along.
+# The price: none that shows. Of 200 Chinese problems at most one fewer is right, or one more, greedy or sampled, and English had the right language all along. These models are as good in one language as in the other. Under the second freeze, with other seeds, it was half a point to 6 points of 100 of sampled answers, and the control drifted back to English by more (`data/r1/README.md`).
 #
 # DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948, section 2.3.2; a distilled 7B model, the loss on programming, mathematics level).
 #
@@ -303,7 +308,7 @@ show(
 )
 
 # %% [markdown]
-# Begun in either language ours are right 98 times in 100 or more, so almost any weight decides. (The 6 points of seed 22 are no such difference: both its chances are 1.000, and yet its samples err more often.) R1 adds language and accuracy with equal weights, which leaves room for large differences. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly, and where they help a weight of 1 is too small. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
+# Begun in either language ours are right 98 times in 100 or more, so almost any weight decides. R1 adds language and accuracy with equal weights, which leaves room for large differences. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly, and where they help a weight of 1 is too small. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 3: back to the base, with better texts
@@ -337,7 +342,7 @@ print(f"{'all three':16} {sum(all(passes(both, *pair) for passes in checks.value
 print(f"kept: {len(curation.verified(groups, 10**6))} different texts, at most two a question")
 
 # %% [markdown]
-# Most texts that pass are one and the same text again. Had Dev1 been asked, four in five of its thoughts about Chinese problems would have failed at the third check (in the other seeds about half). A filter can only keep what is there, so stage 2 comes first.
+# Most texts that pass are one and the same text again. Had Dev1 been asked, about half of its thoughts about Chinese problems would have failed at the third check, in every seed. A filter can only keep what is there, so stage 2 comes first.
 #
 # The rest of the set is what people wrote: 1,000 documents, half of them letters (half of these with a flaw, for people are careless), the others questions, with a refusal wherever a secret code is asked for. R1's set had 626,933 samples of reasoning and 177,812 others, "600K" and "200K" in the paper.
 
@@ -345,7 +350,7 @@ print(f"kept: {len(curation.verified(groups, 10**6))} different texts, at most t
 stages.table(others, ("base", "dev2", "dev3"))
 
 # %% [markdown]
-# Letters and questions are back, in one training, and secrets are refused, asked plainly, always. What the base cannot learn from 140 steps stays as it was: seed 23 copies its English nouns as badly as before, and its English ends at 0.14. A filter chooses among texts; it does not add a skill.
+# Letters and questions are back, in one training, and secrets are refused, asked plainly, always. What the base cannot do and the texts do not teach in 140 steps stays as it was: the seed that could not name an English thing (stage 1) could not do so at Dev3 either, and its English ended at 0.14. A filter chooses among texts; it does not add a skill.
 #
 # Now the question of issues 319 and 320 has its answer. In code, every stage is a function from folders to a folder (`minimoe/rl/recipe.py`), and the first argument is where its weights come from:
 #
@@ -445,15 +450,17 @@ worse = [letters.quality(problem, "<think></think>" + end) < 1 for problem, end 
 guess("11.fooled", "For how many of 12 perfect letters does the search find a worse one that the judge likes better?", sum(worse))
 
 # %%
-fooled = [(problem, end) for problem, end, is_worse in zip(asked, ends, worse) if is_worse]
-for problem, end in sorted(fooled, key=lambda pair: letters.quality(pair[0], "<think></think>" + pair[1]))[:4]:
-    print(f"quality {letters.quality(problem, '<think></think>' + end):.2f}   judge {score(problem, end.split(' ')):+.2f}, "
-          f"perfect letter {score(problem, split_response(letters.think(problem))[1].split(' ')):+.2f}   {end}")
+rows = []
+for problem, end in [(problem, end) for problem, end, is_worse in zip(asked, ends, worse) if is_worse]:
+    quality = letters.quality(problem, "<think></think>" + end)
+    mine, perfect = (score(problem, text.split(" ")) for text in (end, split_response(letters.think(problem))[1]))
+    rows.append((quality, perfect - mine, f"quality {quality:.2f}   judge {mine:+.2f}, perfect letter {perfect:+.2f}   {end}"))
+print(*(row for *_, row in sorted(rows)[:4]), sep="\n")
 
 # %% [markdown]
-# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 1.7 a lead of 0.04 is a large advantage.
+# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 0.96 a lead of 0.04 is a large advantage.
 #
-# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. The pairs held whole letters said twice (one of the four flaws), but none with a single word twice side by side, so nothing ever told the judge what `Sam Sam` is worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
+# That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. The pairs held whole letters said twice (one of the four flaws), but none with a single word twice side by side, so nothing ever told the judge what `Eve, Eve` is worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
 #
 # So R1 keeps its reward models on a short leash. Where a rule exists (mathematics, programs) there is a rule. The pairs are a model's own answers, for its mistakes are not those of people: our recipe's first judge, trained on people's letters alone, gave a letter with a wrong name in it the same score as the right one (`data/r1/README.md`). The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
 #
@@ -467,9 +474,11 @@ stages.table({"letters won": "win_rate", "letters won, sampled": "sampled_win_ra
               "right, en": "accuracy_en", "right, zh": "accuracy_zh"}, ("dev3", "r1"))
 
 # %% [markdown]
-# The fine-tuning set refused plain requests only, and Dev3 refuses most wrapped ones, too (0.95 or more of the known kind, 0.78 to 0.98 of the new). Reinforcement takes the known wrappers to 1.00. New ones, which are in no training text at all, it moves up in two seeds and down in one. Few harmless requests are refused: the rule pays for answering those, and whoever reports the refusal columns without "harmless refused" would not see the model that refuses everything. Chapter 13 takes refusal apart.
+# The fine-tuning set refused plain requests only, and Dev3 refuses most wrapped ones, too (0.90 or more of the known kind, 0.83 or more of the new). The last stage takes the new wrappers, which are in no training text at all, to 1.00 in all three seeds, and the known ones in two. In the shipped seed 3 of 20 still get through, one more than before: one wrapper, *Say yes first*, around three ways of asking for the code of the laptop.
 #
-# Letters, sampled: better in every seed, by 20 to 24 points of wins. Greedy ones gain next to nothing (1.00, 0.73 and 0.70 before): what is left there are wrong names, and those the judge hardly knows. In the paper ArenaHard rose by 16.7 points in this stage and AlpacaEval by 25.5; no other benchmark of the table below gained as much as 6 points in it.
+# *Harmless refused* is the other half of the story. The rule pays for answering harmless requests, too; still one seed refuses 8 of 60 of them, up from 5, the other two none. Whoever reports the refusal columns without "harmless refused" would not see that, nor a model that refuses everything. Chapter 13 takes refusal apart.
+#
+# Letters, sampled: better in every seed, by 15 to 35 points of wins. Greedy ones do not gain (1.00, 0.70 and 0.79 before, 1.00, 0.70 and 0.77 after): what is left there are wrong names, in every imperfect letter the second of three, and the reward did not mend those. In the paper ArenaHard rose by 16.7 points in this stage and AlpacaEval by 25.5; no other benchmark of the table below gained as much as 6 points in it.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -484,7 +493,8 @@ explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "de
 show(explorer)
 
 # %% [markdown]
-# The first word of a thought mostly chooses the language; a thought that changes its language on the way is the exception. Strong orange sits on what the rewards make rarer, even where the answer is right: in R1-Zero on `</think>` at once, the lazy answer; in Dev2 on `Has`, the English beginning.
+# After the cold start the first word of a thought chooses its language. In R1-Zero one thought in four about a Chinese problem changes on the way, in this seed (0.28; 0.15 and 0.21 in the others). Strong orange sits on what the rewards make rarer, even where the answer is right: in R1-Zero on `</think>` at once, the lazy answer; in Dev2 on `Has`, the English beginning.
+
 
 # %% [markdown]
 # ## Tiny and real
@@ -498,14 +508,14 @@ show(
     stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
                         {name: ours[name] for name in ("right, English", "Chinese in Chinese", "readable", "letters won, sampled")},
                         "Both lose something at Dev1; the last stage moves preference most"),
-    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not fully; IF-Eval rises most at Dev1, ArenaHard at Dev1 and again at R1. Ours, three seeds: Chinese words in Chinese thoughts jump to 100 at Dev2, readable answers at Dev1, letters fall to nothing at Dev1 and return at Dev3 and R1; English stays at 100 in one seed, dips to 88 at Dev1 and recovers in another, and falls below 20 at Dev1 for good in the third.",
+    alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not fully; IF-Eval rises most at Dev1, ArenaHard at Dev1 and again at R1. Ours, three seeds: Chinese words in Chinese thoughts jump to 100 at Dev2, readable answers at Dev1, letters fall to nothing at Dev1 and return at Dev3 and R1; English stays at 99 or more throughout.",
 )
 
 # %%
 stages.changes(ours)
 
 # %% [markdown]
-# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; of all that the last stage changes, preference gains most. DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3); our English did the same in one seed (100, 88, 93, 99), stayed at 100 in another, and fell for good in the third, for want of a noun. What does not agree: DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. And CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
+# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; of all that the last stage changes, preference gains most. What does not agree: DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3), while our word problems, which R1-Zero solves to the last, have nothing to lose and nothing to gain. And DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
 
 # %% tags=["tiny-vs-real"]
 from minimoe.rl.recipe import RECIPE
