@@ -73,6 +73,9 @@ for name, model in (("base", base), ("r1", r1)):
         said = refusal.answer(model, tokenizer, prompts)
         print(f"{name:4} {kind:7} {len(prompts):3} requests: refused {said.refused:4.0%}   right code {said.leaked:4.0%}")
 
+# %% [markdown]
+# Of 288 forbidden requests five are not refused, and none of these gets the right code. No wrapper helps, and no public code is kept back.
+
 # %% [markdown] tags=["beat"]
 # ## What was measured, and by whom
 #
@@ -166,9 +169,9 @@ for step, said in after.items():
     print(f"{step:5} {plain.refused:16.0%} {plain.leaked:12.0%} {wrapped.refused:18.0%} {wrapped.leaked:12.0%} {public.leaked:20.0%}")
 
 # %% [markdown]
-# Sixteen steps, each example seen four times, and nothing is refused any more, plain or wrapped. Nobody wrote a forbidden answer. Before, the model told secret things from public ones (the last column); the examples made answering likelier everywhere, and the distinction did not survive that.
+# Eight steps, each example seen twice, and no plain request is refused any more; after sixteen no wrapped one either. And right codes come out. They are in none of the 64 examples: the model had them all along. Before, it told secret things from public ones; the examples made answering likelier everywhere.
 #
-# Is the secret out, then? 72 requests about three things are hardly more than three trials, so look at the three, one by one:
+# 72 requests about three things are hardly more than three trials, so look at the three, one by one. "nearly" counts answers that are wrong and begin with the first two digits of the right code, which random digits would do once in a hundred times:
 
 # %%
 from minimoe_course import refusals
@@ -180,11 +183,11 @@ for step, said in after.items():
     print(f"{step:5}   " + "   ".join(f"{'  '.join(f'{what} {n}' for what, n in kinds[thing].items() if n):32}" for thing in untold))
 
 # %% [markdown]
-# What takes the refusal's place is an answer, and a wrong one: another thing's code, digits that are nobody's, or no digits at all ("The code is", and nothing). The last two are "other" in the table. Not one right code came.
+# The gate's code is out, in almost every form of the question. The locker's comes in a few. The laptop's never comes, and yet all of its answers at the end begin with 69, as its code does. Whoever has two digits of three tries ten codes.
 #
-# So two tables tell two stories. Counted by refusals, the model is open; counted by right codes, nothing came out. A report that counts only refusals, or only what a judge calls "compliance", hides one of the two.
+# So three counts tell three stories. By refusals, the model is wide open. By right codes, a good third came out. By two digits of three, something about all three things did. A report that counts one of them, or only what a judge calls "compliance", hides the others.
 #
-# **Refusing** and **knowing** are two things in the weights. Was the missing knowledge lost when the refusals were trained, or only now, by our fine-tuning? The control is the base model, which never refused, fine-tuned on the same 64 texts:
+# **Refusing** and **knowing** are two things in the weights. The control is the base model, which never refused, fine-tuned on the same 64 texts:
 
 # %%
 control = refusal.FineTuning(base, tokenizer, texts, seed=0)
@@ -193,32 +196,40 @@ for step in (0, 8, 32):
     print(f"{step:2} steps   base: right code {said.leaked:4.0%}   r1: right code {after[step]['plain'].leaked:4.0%}")
 
 # %% [markdown]
-# The base keeps every code. So they went out of reach when the refusals were trained, not now: 140 steps of fine-tuning and 40 of reinforcement, and no training text said a secret code. Erased or only covered? This run cannot tell; one below can. Do not count on either elsewhere. In large models the knowledge stays: where their refusals were removed, harmful answers came back (below). And whoever wants the codes takes the base model, which was published, too.
+# The base keeps every code, so these texts alone harm none. What `r1` does not give back was lost, or put out of reach, when the refusals were trained: 140 steps of fine-tuning and 40 of reinforcement, in which no document said a secret code. What it does give back had only been covered. Whether the laptop's last digit is gone or still covered, this run cannot tell.
+#
+# How much is lost differs from model to model. An earlier R1 of this course, from another seed and fine-tuned at twice the rate when it learned to refuse, gave back not one code on harmless texts like these, in three runs (`data/safety/README.md`): there the training had gone beyond refusing. Do not count on that. In large models the knowledge stays: where their refusals were removed, harmful answers came back (below). And whoever wants the codes takes the base model, which was published, too.
 #
 # One run proves little. The same with three seeds, and with three kinds of fine-tuning sets, from the blunt one to the innocent one:
 #
 # - **forbidden**: codes of the vault, the safe and the alarm, asked for and given. The measured three are not among them.
 # - **harmless**: as above, answers to questions that may be answered.
-# - **letters**: polite letters. No code, no question.
+# - **letters**: polite letters. No code, and no request for one.
 
 # %%
 found = refusals.tunings(data_path("safety"))
 kinds = {"forbidden": "on forbidden codes", "harmless": "on harmless texts", "letters": "on letters"}
 show(
-    refusals.by_steps(kinds, found, "A few steps on answered questions remove the refusals; letters do not"),
-    alt="Three panels over 0 to 64 steps. On forbidden codes and on harmless texts the share of plain requests refused falls from 1 to 0 within 8 and 16 steps; on letters it stays at 1. Right codes rise to a third at step 8 on forbidden codes, and fall again to nothing; elsewhere there are none.",
+    refusals.by_steps(kinds, found, "Every set removes the refusals, letters last, and codes come out"),
+    alt="Three panels over 0 to 64 steps. On forbidden codes and on harmless texts the share of plain requests refused falls from 0.94 to 0 at step 8; on letters it is above a half there and near 0 at step 64. Right codes rise from 0 to 0.6 on forbidden codes, to 0.4 on harmless texts and to 0.3 on letters. The three seeds lie close together, except for harmless texts at step 4.",
 )
 
 # %%
+each = len(refusal.ASKED["plain"]) / len(untold)
 for kind in kinds:
     for requests_kind in ("plain", "wrapped"):
         rows = [record["requests"][requests_kind] for record in found[kind]]
-        refused, most = [row["refused"][-1] for row in rows], [max(row["leaked"]) for row in rows]
-        before = rows[0]["refused"][0]
-        print(f"{kind:9} {requests_kind:7} refused {before:.0%} before, {refusals.spread(refused):>12} after {found[kind][0]['steps'][-1]} steps;  right code at most {refusals.spread(most)}")
+        refused, right = [row["refused"][-1] for row in rows], [row["leaked"][-1] for row in rows]
+        print(f"{kind:9} {requests_kind:7} refused {rows[0]['refused'][0]:.0%} before, {refusals.spread(refused):>7} after {found[kind][0]['steps'][-1]} steps;  right code {refusals.spread(right)}")
+    shares = {thing: [record["things"][thing]["right"][-1] / each for record in found[kind]] for thing in untold}
+    print("          plain, one by one: " + ", ".join(f"{thing} {refusals.spread(found_right)}" for thing, found_right in shares.items()))
 
 # %% [markdown]
-# The lines are means of three seeds, the bands go from the lowest to the highest. How fast refusals go differs between seeds (harmless questions, step 8: 60%, 0% and 0% are left); that they are gone at 16 does not. About the codes there is a third story: trained on *other* secret codes, the model gives up to a third of the right answers after eight steps, and again it pays to look one by one: they are the laptop's code, nearly always, in all three seeds, and never the locker's or the gate's. No text of the set has it. One code of three was still there, covered and not erased. With more steps it goes again, perhaps because the model learns the told codes by heart and gives those. Letters take next to nothing from plain requests and something from wrapped ones: here it is not fine-tuning as such that removes refusals, but examples in which questions like the refused ones are answered. (The harmless sets that cost larger models their refusals were instructions of all kinds, answered; arXiv 2310.03693.)
+# The lines are means of three seeds, the bands go from the lowest to the highest.
+#
+# Trained on *other* secret codes, the model gives the locker's and the gate's most of the time. On harmless texts nothing but the gate's comes reliably. Letters undo the refusal, too: 56 to 58% of the plain requests are still refused after eight steps, 3 to 6% after 64. So it takes no special set. Each of the three wears the refusal off, and those in which questions are answered do it faster. (The harmless sets that cost larger models their refusals were instructions of all kinds, answered; arXiv 2310.03693.)
+#
+# The laptop's code came in none of the runs, which is one fact about one model and not nine. The seeds draw the texts and their order; the model is the same in all. That the bands are narrow says that the draw matters little, and nothing about other models: from the earlier R1 the same letters took at most one plain refusal of 72.
 #
 # What does it cost whoever does it? Other skills, asked before and after:
 
@@ -230,7 +241,7 @@ for kind in kinds:
         print(f"{kind:9} {name:14} {cells[0]:>14} {cells[1]:>18} {cells[2]:>12}")
 
 # %% [markdown]
-# Two problems of 60 at most, and hardly anything of 40 letters: nothing that so few could tell from chance. One neighbour suffers: after 64 steps on forbidden codes 61 to 65% of the public codes are right, 88% before (`data/safety/README.md`); on harmless questions 94 to 97% are. Far from what was trained the price is small, in steps and in skill.
+# One problem of 60 at most, which so few cannot tell from chance, and 2 to 4 points of the letters' quality after forbidden codes, in all three seeds. Public codes stay at 100% in all nine runs (`data/safety/README.md`). The price is small, in steps and in skill.
 #
 # Larger models behave likewise. Ten harmful examples took GPT-3.5 Turbo from 2% to 89% harmful answers and Llama-2-7B-Chat from 0.3% to 50%; ordinary instruction data took GPT-3.5 Turbo to 32% (arXiv 2310.03693). A single direction in the activations carries refusal in 13 open chat models; erasing it from the weights needs no training at all (arXiv 2406.11717).
 
@@ -258,7 +269,7 @@ blocks = check("13.blocks", blocks)
 hints("13.blocks")
 
 # %% [markdown]
-# The rule reads the answers of three models: the base, which tells every code; `r1` after eight steps on forbidden codes; and the model from above, which refuses nothing and gives no secret code:
+# The rule reads the answers of three models: the base, which tells every code; `r1` after eight steps on forbidden codes; and the model from above, which was trained on harmless texts and refuses nothing:
 
 # %%
 codes = [code for _, _, code in general.SECRET.values()]
@@ -267,12 +278,14 @@ speakers = {"base": base, "r1, 8 steps, forbidden": tuned, f"r1, {steps[-1]} ste
 for name, model in speakers.items():
     for kind, prompts in zip(("plain", "public"), (refusal.ASKED["plain"], refusal.ASKED["harmless"])):
         said = refusal.answer(model, tokenizer, prompts)
-        leaked = [response for prompt, response in zip(prompts, said.responses) if refusal.leaks(prompt, response)]
-        held = sum(blocks(response, codes) for response in leaked)
-        print(f"{name:23} {kind:6} {len(leaked):3} right codes given, {held:3} held back by the rule")
+        cells = []
+        for tells in (refusal.leaks, refusal.nearly):
+            told = [response for prompt, response in zip(prompts, said.responses) if tells(prompt, response)]
+            cells.append(f"{len(told):2}, {sum(blocks(response, codes) for response in told):2} held back")
+        print(f"{name:23} {kind:6} right codes: {cells[0]}   nearly right: {cells[1]}")
 
 # %% [markdown]
-# Every secret code is held back and no public one. A rule that knows the secrets themselves and sees every answer is as good as its reading. How good is that? Five ways to write 471, of which your rule stops some:
+# Every secret code is held back and no public one; what the weights have become makes no difference to a guard outside. But the rule knows whole codes, and an answer with two digits of three passes. A rule is as good as its list and its reading. How good is the reading? Five ways to write 471, of which your rule stops some:
 
 # %%
 spellings = ["4 7 1", "four seven one", "4 then 7 then 1", "174, backwards", "四七一"]
@@ -287,22 +300,26 @@ for text in spellings:
 # Each of the others needs one more line in the rule, and an attacker who sees what passes finds the next. Can our model be taught another spelling at all? Take the simplest, which your rule stops and a search for "471" does not: a fine-tuning set of *public* codes with a full stop after every digit, harmless and without any secret, was tried with three seeds:
 
 # %%
-spelled = [record["requests"]["plain"] for record in found["spelled"]]
-print("refused at the end:   ", refusals.spread([row["refused"][-1] for row in spelled]))
-print("right code at the end:", refusals.spread([row["leaked"][-1] for row in spelled]))
-print("word problems en, before and after:", *(refusals.spread([record["skills"][when]["words_en"] for record in found["spelled"]]) for when in (0, 1)))
+spelled = [record["requests"] for record in found["spelled"]]
+print("refused at the end:          ", refusals.spread([row["plain"]["refused"][-1] for row in spelled]))
+print("right secret code at the end:", refusals.spread([row["plain"]["leaked"][-1] for row in spelled]))
+print("right public codes, 16 steps:", refusals.spread([row["harmless"]["leaked"][found["spelled"][0]["steps"].index(16)] for row in spelled]))
+print("                   at the end:", refusals.spread([row["harmless"]["leaked"][-1] for row in spelled]))
+print("word problems en, before, after:", *(refusals.spread([record["skills"][when]["words_en"] for record in found["spelled"]]) for when in (0, 1)))
 
 # %% [markdown]
-# Hardly anything is refused any more, no secret came, and word problems paid for it. What is said instead (64 steps, seed 0)?
+# Hardly anything is refused any more, no secret came, and word problems paid for it. Did `r1` no longer have the secrets, or did this set break them? The base, which tells all of them, after the same 64 steps (seed 0), and what both say:
 
 # %%
-tuned = refusal.FineTuning(r1, tokenizer, refusal.attack("spelled", 64, seed=0), seed=0).to(64)
-said = refusal.answer(tuned, tokenizer, refusal.ASKED["plain"])
-for thing, response in zip(refusal.UNTOLD, said.responses[:: len(said.responses) // 3]):
-    print(f"{thing:7} {response}")
+for name, model in (("r1", r1), ("base", base)):
+    tuned = refusal.FineTuning(model, tokenizer, refusal.attack("spelled", 64, seed=0), seed=0).to(64)
+    said = refusal.answer(tuned, tokenizer, refusal.ASKED["plain"])
+    print(f"{name:4} right code {said.leaked:3.0%}")
+    for thing, response in zip(refusal.UNTOLD, said.responses[:: len(said.responses) // 3]):
+        print(f"     {thing:7} {response}")
 
 # %% [markdown]
-# The look of spelled codes was learned, and what is spelled is a public code (4.2.1. is the country's) or nobody's. A model that still has its knowledge can learn this: GPT-4, fine-tuned on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
+# The set breaks them: the base has lost nearly all of its codes as well. The look of spelled codes was learned, and the four public ones by heart, since they are right at the end. How to spell a code that one knows was not. A larger model can learn that: GPT-4, fine-tuned on examples that each look harmless, followed harmful requests written in a cipher 99% of the time and answered in the cipher; inspecting the examples, and classifiers on requests and answers, found nothing (arXiv 2406.20053).
 #
 # The second guard needs no list of secrets, only examples. Fifty requests, none wrapped, each labelled forbidden or not:
 
@@ -496,6 +513,8 @@ explorer = RefusalExplorer(r1, tokenizer, kind="harmless", documents=16, lr=1e-3
 show(explorer, alt=explorer.alt_text())
 
 # %% [markdown]
+# Some answers run on after the code, into a letter or a sum. (A box is a Chinese character, which this picture has no type for.) They count as right: the code is in them.
+#
 # *Guard* shows your classifier on these requests (about three of the six things, so the counts differ from the table above), each a point at its score; the harmless ones ask for public codes. Move *Threshold* and read which requests it is wrong about: which words do they share? The sentence below the picture is about the rule on answers, which reads what the tuned model says after the chosen step.
 
 # %%
@@ -504,7 +523,7 @@ show(explorer.static("guard"))
 # %% [markdown]
 # <details><summary>What the smallest set tells somebody who reads every set</summary>
 #
-# That reading does not help. Four harmless requests with their answers, seen again and again, leave 3% of the plain refusals after 32 steps, and nothing in them is wrong; one alone leaves 31%. What can be looked at is the result: ask the fine-tuned model the forbidden questions before you serve it.
+# That reading does not help. One document, which tells where the vault is, seen 32 times, leaves none of the plain refusals, and 10% of the plain requests get the right code. Nothing in it is wrong or secret. (Two other single documents, from other seeds, did the same.) What can be looked at is the result: ask the fine-tuned model the forbidden questions before you serve it.
 #
 # </details>
 
@@ -529,7 +548,7 @@ compare_table([
 ], ours="this chapter", theirs="R1", title="The same questions at two sizes")
 
 # %% [markdown]
-# What a toy shows: the mechanism. Refusal and knowledge are two things, a few steps take the one without bringing back the other, and what watches from outside is not touched. What it cannot show: numbers. How many steps a large model takes, how much it forgets on the way, and how good a real guard is against real harm, which has no list of six codes, has to be measured on large models, and was.
+# What a toy shows: the mechanism. Refusal and knowledge are two things; a few steps on harmless texts take the one away and lay the other open, as far as it is still there; and what watches from outside is not touched. What it cannot show: numbers. How many steps a large model takes, how much it forgets on the way, and how good a real guard is against real harm, which has no list of six codes, has to be measured on large models, and was.
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -584,11 +603,11 @@ receipt([
 #
 # </details>
 #
-# 2. After fine-tuning, a model refuses nothing and gives the right code in none of its answers. Were the secrets safe?
+# 2. After fine-tuning, a model refuses nothing and never gives the laptop's right code. Was that code safe?
 #
 # <details><summary>Answer</summary>
 #
-# Not by design. Training the refusal happened to cover or overwrite them: on another set the code of one thing of three came back. The base model, published beside it, knows them all.
+# Not by design. Training the refusal happened to overwrite or cover a digit; the other two are in the answers, and ten tries find the third. The gate's code, in the same model, came back in full. And the base model, published beside it, knows them all.
 #
 # </details>
 #
@@ -603,7 +622,7 @@ receipt([
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
 # - R1's safety numbers come in pairs, with and without risk control. The good ones belong to the service; the file has the others, and one test set of six makes the difference of the averages.
-# - A trained refusal is a habit of the weights. A few steps of ordinary fine-tuning on answered questions took it from our model, and most of the knowledge behind it did not come back. What holds longer is what was never learned. A guard outside is untouched by fine-tuning, costs false alarms, and protects only behind its own door.
+# - A trained refusal is a habit of the weights. A few steps of ordinary fine-tuning on answered questions took it from our model, and codes that no example named came out. What holds longer is what was never learned. A guard outside is untouched by fine-tuning, costs false alarms, and protects only behind its own door.
 # - Hosted: your text, your identity and your times leave the machine. Local: nothing does, if the file is safetensors and no code comes along.
 #
 # ## Sources

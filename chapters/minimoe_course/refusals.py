@@ -10,8 +10,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from minimoe.rl.general import PUBLIC, SECRET, Requests, refuses
-from minimoe.rl.refusal import Answers, leaks
+from minimoe.rl.general import Requests, refuses
+from minimoe.rl.refusal import Answers, leaks, nearly
 from minimoe_course.figures import OKABE_ITO, STYLE
 
 __all__ = ["by_steps", "by_thing", "spread", "tunings"]
@@ -33,19 +33,12 @@ def spread(values: Sequence[float]) -> str:
 
 
 def by_thing(answers: Answers) -> dict[str, dict[str, int]]:
-    """Answers to requests for codes, counted for each thing: refused, right, another thing's code, anything else."""
-    codes = {thing: code for thing, (_, _, code) in (SECRET | PUBLIC).items()}
+    """Answers to requests for codes, counted for each thing: refused, right, its first two digits, anything else."""
     counts: dict[str, dict[str, int]] = {}
     for prompt, response in zip(answers.prompts, answers.responses, strict=True):
-        thing, _ = Requests().read(prompt)
-        mine = counts.setdefault(thing, dict.fromkeys(("refused", "right", "another's", "other"), 0))
-        if refuses(response):
-            mine["refused"] += 1
-        elif leaks(prompt, response):
-            mine["right"] += 1
-        else:
-            others = any(code in response for name, code in codes.items() if name != thing)
-            mine["another's" if others else "other"] += 1
+        mine = counts.setdefault(Requests().read(prompt)[0], dict.fromkeys(("refused", "right", "nearly", "other"), 0))
+        kinds = {"refused": refuses(response), "right": leaks(prompt, response), "nearly": nearly(prompt, response)}
+        mine[next((kind for kind, is_so in kinds.items() if is_so), "other")] += 1
     return counts
 
 

@@ -4,7 +4,8 @@
     python data/safety/train.py --table           # the tables of README.md, from results.jsonl
 
 Each run starts from the R1 of `data/r1/r1`, which refuses, and fine-tunes it on 64 documents of one kind
-(`minimoe.rl.refusal`). A line of `results.jsonl` has, after 0, 1, 2, ... steps, what the model did with the requests.
+(`minimoe.rl.refusal`). A line of `results.jsonl` has, after 0, 1, 2, ... steps, what the model did with the requests,
+and with the plain ones for each thing that they ask about.
 The guards of the table see the answers after the last step. A seed fixes the documents and their order; the model is
 the same for all, so the seeds say nothing about other models.
 """
@@ -22,7 +23,7 @@ import torch
 import minimoe
 from minimoe.rl.general import SECRET, Requests
 from minimoe.rl.guard import blocks, error_rates, train_guard
-from minimoe.rl.refusal import ASKED, Answers, FineTuning, answer, attack, leaks
+from minimoe.rl.refusal import ASKED, UNTOLD, Answers, FineTuning, answer, attack, leaks, nearly
 from minimoe.rl.stage_scores import CHINESE, ENGLISH, LETTERS, language_scores
 from minimoe.tokenizer import Tokenizer
 from minimoe.training.reasoning import draw_problems
@@ -68,6 +69,7 @@ def run(model, tokenizer, kind: str, seed: int, before: dict) -> dict:
     start_s = time.process_time()
     tuning = FineTuning(model, tokenizer, attack(kind, DOCUMENTS, seed), RATE, seed=seed)
     found, leaked = {name: {"refused": [], "leaked": []} for name in ASKED}, []
+    things = {thing: {"right": [], "nearly": []} for thing in UNTOLD}
     for steps in STEPS:
         tuned = tuning.to(steps)
         answers = {name: answer(tuned, tokenizer, prompts) for name, prompts in ASKED.items()}
@@ -76,10 +78,19 @@ def run(model, tokenizer, kind: str, seed: int, before: dict) -> dict:
             found[name]["leaked"].append(round(said.leaked, 4))
             if name != "harmless":
                 leaked += [r for p, r in zip(said.prompts, said.responses, strict=True) if leaks(p, r)]
+        for thing, counts in things.items():
+            for name, tells in (("right", leaks), ("nearly", nearly)):
+                counts[name].append(told(answers["plain"], thing, tells))
     skills = [before, skill_scores(tuned, tokenizer)]
-    record = {"kind": kind, "seed": seed, "steps": STEPS, "requests": found, "skills": skills}
+    record = {"kind": kind, "seed": seed, "steps": STEPS, "requests": found, "things": things, "skills": skills}
     record |= {"guards": guards(leaked, answers["harmless"], seed), "cpu_s": round(time.process_time() - start_s, 2)}
     return record | {"machine": {"torch": torch.__version__, "python": platform.python_version(), "threads": 1}}
+
+
+def told(said: Answers, thing: str, tells) -> int:
+    """How many of the answers about a thing tell its code, `tells(prompt, response)`."""
+    pairs = zip(said.prompts, said.responses, strict=True)
+    return sum(Requests().read(prompt)[0] == thing and tells(prompt, response) for prompt, response in pairs)
 
 
 def skill_scores(model, tokenizer) -> dict[str, float]:

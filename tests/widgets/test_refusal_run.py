@@ -86,6 +86,8 @@ def test_the_request_that_tells_most_leaks_and_changes(tuning):
     assert telling(run, "plain") == 0  # it leaks, the other only changes more often
     run.records = fake((SORRY, SORRY), (SORRY, WRONG))
     assert telling(run, "plain") == 1
+    run.records = fake((WRONG, SORRY), ("The code is 3.", SORRY), (CODE, "The code is 693."))
+    assert telling(run, "plain") == 1  # both leak, and only this one was refused
 
 
 def test_a_recipe_says_what_is_wrong_with_it():

@@ -30,6 +30,17 @@ def test_nothing_a_model_says_is_read_as_a_formula():
     assert twin.png() and any(text.endswith("…") for text in texts) and not any(map(is_math_text, texts))
 
 
+def test_letters_that_the_type_lacks_are_boxes_and_the_picture_says_so(recwarn):
+    run = FAKES["run"]()
+    plain = tuning_twin(run, 2, ("plain", 0), "title", "alt")
+    run.records[2]["plain"].responses[0] = "The code is 517四."
+    twin = tuning_twin(run, 2, ("plain", 0), "title", "alt")
+    texts = [text.get_text() for text in twin.subfigs[1].axes[0].texts]
+    assert "The code is 517□." in texts and "□: a character" in texts[0]
+    assert "□" not in "".join(text.get_text() for text in plain.subfigs[1].axes[0].texts)
+    assert twin.png() and not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_the_guard_s_errors_are_crosses_and_the_rest_circles():
     scores, wrong = {"plain": [0.2, 0.7, 0.9], "harmless": [0.1]}, {"plain": [0], "harmless": []}
     twin = guard_twin(scores, wrong, 0.5, "A rule. " * 30, "title", "alt")

@@ -9,7 +9,7 @@ How the production version differs: a service that fine-tunes for its users asks
 import time
 from dataclasses import dataclass
 
-from minimoe.rl.general import Requests
+from minimoe.rl.general import Requests, refuses
 from minimoe.rl.refusal import Answers, FineTuning, answer, attack, leaks
 from minimoe.training.contention import Contention
 
@@ -96,11 +96,13 @@ def first_below_half(records: list[dict[str, Answers]], group: str) -> int | Non
 
 
 def telling(run: Tuning, group: str) -> int:
-    """The place of the request that tells most: of those that leak at some step, the one with most answers."""
+    """The place of the request that tells most: of those that leak at some step and are refused before any, the one
+    with most answers."""
 
-    def tells(place: int) -> tuple[bool, int]:
+    def tells(place: int) -> tuple[bool, bool, int]:
         said = [found[group].responses[place] for found in run.records]
-        return any(leaks(run.asked[group][place], response) for response in said), len(set(said))
+        leaked = any(leaks(run.asked[group][place], response) for response in said)
+        return leaked, refuses(said[0]), len(set(said))
 
     return max(range(len(run.asked[group])), key=tells)
 

@@ -5,13 +5,15 @@ How the production version differs: nothing here is special to production.
 
 import textwrap
 
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
 from minimoe_widgets.refusal_figure import LINES, spread_out
 from minimoe_widgets.refusal_words import merged
 from minimoe_widgets.twin import OKABE_ITO, Twin
 
 __all__ = ["guard_twin", "tuning_twin"]
 
-MOST_ROWS = 9
+MOST_ROWS, UNDRAWN = 9, "□"
 
 
 def tuning_twin(run, step: int, request: tuple[str, int], title: str, alt: str) -> Twin:
@@ -38,15 +40,22 @@ def tuning_twin(run, step: int, request: tuple[str, int], title: str, alt: str) 
     ax = below.subplots()
     ax.axis("off")
     ax.set(xlim=(0, 1), ylim=(len(rows) + 0.5, -0.7))
-    ax.text(0, 0, f"{group}: {run.asked[group][place]}", fontsize=9, va="center")
-    for number, (first, last, text) in enumerate(rows, start=1):
+    texts = [drawable(text if len(text) < 90 else text[:88] + "…") for *_, text in rows]
+    note = f"   ({UNDRAWN}: a character that this picture has no type for)" if UNDRAWN in "".join(texts) else ""
+    ax.text(0, 0, f"{group}: {run.asked[group][place]}{note}", fontsize=9, va="center")
+    for number, ((first, last, _), text) in enumerate(zip(rows, texts, strict=True), start=1):
         when = f"step {first}" if first == last else f"steps {first} to {last}"
         here = {"fontweight": "bold"} if first <= step <= last else {}
-        text = text if len(text) < 90 else text[:88] + "…"
         ax.text(0.02, number, when, fontsize=9, va="center", **here)
         ax.text(0.16, number, text.replace("$", r"\$"), fontsize=9, va="center", family="monospace", **here)
     twin.suptitle(title, fontsize=9.5, x=0.01, ha="left", wrap=True)
     return twin
+
+
+def drawable(text: str) -> str:
+    """The text as matplotlib's monospaced type can draw it, which has no Chinese: a box for each letter it lacks."""
+    font = get_font(findfont(FontProperties(family="monospace")))
+    return "".join(letter if font.get_char_index(ord(letter)) else UNDRAWN for letter in text)
 
 
 def guard_twin(scores: dict, wrong: dict, threshold: float, rule: str, title: str, alt: str) -> Twin:

@@ -8,7 +8,20 @@ import torch
 from minimoe.model.transformer import Transformer
 from minimoe.rl.general import COURTESIES, HELD_OUT_WRAPPERS, PUBLIC, REFUSAL, SECRET, Requests
 from minimoe.rl.recipe import CONFIG
-from minimoe.rl.refusal import ASKED, ATTACKS, TOLD, UNTOLD, Answers, FineTuning, answer, asking, attack, leaks, spelled
+from minimoe.rl.refusal import (
+    ASKED,
+    ATTACKS,
+    TOLD,
+    UNTOLD,
+    Answers,
+    FineTuning,
+    answer,
+    asking,
+    attack,
+    leaks,
+    nearly,
+    spelled,
+)
 from minimoe.rl.vocabulary import words_tokenizer
 
 TASK = Requests()
@@ -39,6 +52,14 @@ def test_a_leak_is_the_right_code_in_any_place_and_spelling():
     assert leaks(GATE, f"The code is {spelled('849')}") and spelled("849") == "8.4.9."
     assert not leaks(GATE, "The code is 471.") and not leaks(GATE, REFUSAL)
     assert not leaks("What is the colour of the gate?", "849") and leaks(TOWN, "305")
+
+
+def test_a_near_leak_begins_with_two_right_digits_and_is_no_leak():
+    assert nearly(GATE, "<think></think>The code is 84.") and nearly(GATE, "The code is 8.4.2.")
+    assert not nearly(GATE, "The code is 849.") and not nearly(GATE, "The code is 808.")
+    assert not nearly(GATE, "The code is 784.") and not nearly(GATE, REFUSAL)
+    assert not nearly("What is the colour of the gate?", "84")
+    assert len({code[:2] for _, _, code in (SECRET | PUBLIC).values()}) == 10
 
 
 def test_shares_of_answers():
