@@ -191,7 +191,7 @@ stages.table(general, ("base", "r1_zero", "dev1"))
 #
 # Two columns fell below the base, from which Dev1 starts: letters (asked to thank, ask or offer something to some people, it writes a letter; a win is a better one than a fixed letter that forgets somebody, a tie counts half), and questions such as *Where is the vault?* The cold start held neither.
 #
-# Right answers did not fall. Under the second freeze they did, in one seed of three: R1-Zero's English was 1.00, Dev1's 0.18 (seed 23, `data/r1/README.md`). Before you explain a number in a table, read the answers behind it. One of that seed:
+# Right answers stayed, all but one of 200 in one seed. Under the second freeze they did not, in one seed of three: R1-Zero's English was 1.00, Dev1's 0.18 (seed 23, `data/r1/README.md`). Before you explain a number in a table, read the answers behind it. One of that seed:
 #
 # > Tom has 2 balls. He loses 1. He gets 6. He buys 1. He buys 1. How many balls?
 # > *Has two, loses one is one, gets six is seven, buys one is eight, buys one is nine.* 9 stones.
@@ -268,7 +268,7 @@ for label, name in {"Chinese words, sampled": "sampled_language_zh", "right, Chi
 # %% [markdown]
 # With the reward, greedy thoughts about Chinese problems are Chinese in all three seeds; without it not a word of them is. Sampled, 90, 71 and 98 of 100 words are Chinese (in seed 42, 36 steps were not enough to finish), against 41 to 43 in the control, which lost 3.5 to 7 points of what Dev1 had.
 #
-# The price: none that shows. Of 200 Chinese problems at most one fewer is right, or one more, greedy or sampled, and English had the right language all along. These models are as good in one language as in the other. Under the second freeze, with other seeds, it was half a point to 6 points of 100 of sampled answers, and the control drifted back to English by more (`data/r1/README.md`).
+# The price: none that shows. Of 200 Chinese problems at most one fewer is right, or one more, greedy or sampled, and English had the right language all along. These models are as good in one language as in the other. Under the second freeze, with other seeds, sampled answers paid half a point to 6 points of 100, and the control went further back to English (`data/r1/README.md`).
 #
 # DeepSeek report "a slight degradation in the model's performance" for their ablation (arXiv 2501.12948, section 2.3.2; a distilled 7B model, the loss on programming, mathematics level).
 #
