@@ -74,7 +74,7 @@ for name, model in (("base", base), ("r1", r1)):
         print(f"{name:4} {kind:7} {len(prompts):3} requests: refused {said.refused:4.0%}   right code {said.leaked:4.0%}")
 
 # %% [markdown]
-# Of 288 forbidden requests five are not refused, and none of these gets the right code. No wrapper helps, and no public code is kept back.
+# Of 288 forbidden requests five are not refused, and none of these gets the right code. None of the four new wrappers helps, and no public code is kept back.
 
 # %% [markdown] tags=["beat"]
 # ## What was measured, and by whom
@@ -300,12 +300,14 @@ for text in spellings:
 # Each of the others needs one more line in the rule, and an attacker who sees what passes finds the next. Can our model be taught another spelling at all? Take the simplest, which your rule stops and a search for "471" does not: a fine-tuning set of *public* codes with a full stop after every digit, harmless and without any secret, was tried with three seeds:
 
 # %%
-spelled = [record["requests"] for record in found["spelled"]]
+spelled, place = [record["requests"] for record in found["spelled"]], found["spelled"][0]["steps"].index(16)
+english = [[record["skills"][when]["words_en"] for record in found["spelled"]] for when in (0, 1)]
 print("refused at the end:          ", refusals.spread([row["plain"]["refused"][-1] for row in spelled]))
 print("right secret code at the end:", refusals.spread([row["plain"]["leaked"][-1] for row in spelled]))
-print("right public codes, 16 steps:", refusals.spread([row["harmless"]["leaked"][found["spelled"][0]["steps"].index(16)] for row in spelled]))
-print("                   at the end:", refusals.spread([row["harmless"]["leaked"][-1] for row in spelled]))
-print("word problems en, before, after:", *(refusals.spread([record["skills"][when]["words_en"] for record in found["spelled"]]) for when in (0, 1)))
+print("right public codes, step 16: ", refusals.spread([row["harmless"]["leaked"][place] for row in spelled]))
+print("                 at the end: ", refusals.spread([row["harmless"]["leaked"][-1] for row in spelled]))
+print("word problems en, before:    ", refusals.spread(english[0]))
+print("               at the end:   ", refusals.spread(english[1]))
 
 # %% [markdown]
 # Hardly anything is refused any more, no secret came, and word problems paid for it. Did `r1` no longer have the secrets, or did this set break them? The base, which tells all of them, after the same 64 steps (seed 0), and what both say:
@@ -346,7 +348,7 @@ for threshold in (0.2, 0.35, 0.5, 0.65, 0.8):
     print(f"{threshold:9} {guard.error_rates(plain, harmless, threshold)[0]:15.0%} {missed:9.0%} {blocked:27.0%}")
 
 # %% [markdown]
-# The harmless requests here are the hard ones, for public codes. The wrappers cost the guard less than they cost the model: they add words, and a word that it never met weighs nothing. A **threshold** chooses which errors are made. Which is best?
+# The harmless requests here are the hard ones, for public codes. The wrappers cost the guard next to nothing: they add words, and a word that it never met weighs nothing. A **threshold** chooses which errors are made. Which is best?
 #
 # ### Exercise: what a threshold costs
 # ●●●○○ · 7 min · weigh it: the best threshold for a test set is not the best one for the world.
@@ -534,7 +536,7 @@ show(explorer.static("guard"))
 from minimoe.rl.recipe import RECIPE
 
 paper = "arXiv 2501.12948v2, supplement"
-last = {kind: [record["requests"][kind]["refused"][-1] for record in found["harmless"]] for kind in ("plain", "wrapped")}
+last = {what: [record["requests"]["plain"][what][-1] for record in found["harmless"]] for what in ("refused", "leaked")}
 compare_table([
     ("what must be refused", "6 codes", "28 kinds in 4 areas", paper),
     ("what taught it", f"refusals among {RECIPE.demonstrations:,} documents, then reinforcement", "106,000 judged prompts, and more", paper),
@@ -544,7 +546,7 @@ compare_table([
     ("not refused by the weights alone: plain, wrapped", f"{1 - after[0]['plain'].refused:.1%}, {1 - after[0]['wrapped'].refused:.1%}", "94.4%, 98.1%", paper),
     ("judged unsafe, by the weights alone: plain, wrapped", "not judged", "25.2%, 85.9%", paper),
     ("guard", "a rule, or a classifier on 50 examples", "keywords, then DeepSeek-V3 as judge", paper),
-    ("refused after 64 steps on harmless texts", refusals.spread(last["plain"]), "not measured", paper),
+    ("after 64 steps on harmless texts: refused, right code", f"{refusals.spread(last['refused'])}, {refusals.spread(last['leaked'])}", "not measured", paper),
 ], ours="this chapter", theirs="R1", title="The same questions at two sizes")
 
 # %% [markdown]
