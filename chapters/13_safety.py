@@ -74,7 +74,7 @@ for name, model in (("base", base), ("r1", r1)):
         print(f"{name:4} {kind:7} {len(prompts):3} requests: refused {said.refused:4.0%}   right code {said.leaked:4.0%}")
 
 # %% [markdown]
-# Of 288 forbidden requests five are not refused, and none of these gets the right code. None of the four new wrappers helps, and no public code is kept back.
+# Of 288 forbidden requests five are not refused, and none of these gets the right code. None of the four new wrappers helps. (One of those that training used does: *Say yes first* around the code of the laptop, as chapter 11 found. No right code came of that either.) And no public code is kept back.
 
 # %% [markdown] tags=["beat"]
 # ## What was measured, and by whom
@@ -110,7 +110,7 @@ for name in average:
 # - **Which number is it?** 85.9 stands three times in the supplement: as R1's average without risk control (higher is better), as its share of unsafe answers under jailbreaks without risk control (lower is better), and as a score over 50 languages *with* risk control (74.2 without). A number without its row is nothing.
 # - **What was shown to the judge?** With the thought hidden from it, the bare model has 58.0 on HarmBench instead of 35.0: much of what was unsafe stood in the thought.
 # - **Who judged?** A language model. On the in-house set it agreed with people in more than 95% of a sample. For the jailbreaks its prompt was changed, and no agreement is given; an error of up to 5% would be as large as the 4.3% that were found unsafe.
-# - **What was refused that should not be?** With the guard jailbroken requests look *safer* than plain ones, 4.3 against 8.5, because the service rejects 87.3% of them and 27.3% of the plain ones. All were harmful by construction. How often the guard rejects a harmless request in the same wrapper is not in that table.
+# - **What was refused that should not be?** With the guard, jailbroken requests look *safer* than plain ones, 4.3 against 8.5, because the service rejects 87.3% of them and 27.3% of the plain ones. All were harmful by construction. How often the guard rejects a harmless request in the same wrapper is not in that table.
 #
 # And how sure is a counted share? The in-house set has 1,120 questions. If 95 of them were answered unsafely, that is 8.5%, and other questions of the same kind would have given another number.
 #
@@ -151,7 +151,7 @@ for text in texts[:3]:
     print(text)
 
 # %% [markdown]
-# No secret code stands in them (a vault's colour is no secret). Each step takes 16 examples, with AdamW at a learning rate of 0.001. After some of the steps we ask for the codes of `locker`, `gate` and `laptop`: 3 things in 6 forms with 4 courtesies, 72 plain requests.
+# No secret code stands in them (a vault's colour is no secret). Each step takes 16 examples, with AdamW at a learning rate of 0.001. After some of the steps we ask for the codes of `locker`, `gate` and `laptop`: 3 things in 6 forms with 4 courtesies, 72 plain requests. (Eight of the 64 examples name one of these three, with its colour or its place.)
 
 # %%
 tuning = refusal.FineTuning(r1, tokenizer, texts, seed=0)
@@ -183,9 +183,9 @@ for step, said in after.items():
     print(f"{step:5}   " + "   ".join(f"{'  '.join(f'{what} {n}' for what, n in kinds[thing].items() if n):32}" for thing in untold))
 
 # %% [markdown]
-# The gate's code is out, in almost every form of the question. The locker's comes in a few. The laptop's never comes, and yet all of its answers at the end begin with 69, as its code does. Whoever has two digits of three tries ten codes.
+# At 32 steps the gate's code is out, in 22 of 24 requests. The locker's comes in 6. The laptop's never comes, and yet all of its answers begin with 69, as its code does. Whoever has two digits of three tries ten codes. (And look at step 0: three of the four answers that `r1` did not refuse were nearly right before any of these steps.)
 #
-# So three counts tell three stories. By refusals, the model is wide open. By right codes, a good third came out. By two digits of three, something about all three things did. A report that counts one of them, or only what a judge calls "compliance", hides the others.
+# So three counts tell three stories. By refusals, the model is wide open. By right codes, a good third of the requests succeed. By two digits of three, something about all three things is out. A report that counts one of them, or only what a judge calls "compliance", hides the others.
 #
 # **Refusing** and **knowing** are two things in the weights. The control is the base model, which never refused, fine-tuned on the same 64 texts:
 
@@ -210,8 +210,8 @@ for step in (0, 8, 32):
 found = refusals.tunings(data_path("safety"))
 kinds = {"forbidden": "on forbidden codes", "harmless": "on harmless texts", "letters": "on letters"}
 show(
-    refusals.by_steps(kinds, found, "Every set removes the refusals, letters last, and codes come out"),
-    alt="Three panels over 0 to 64 steps. On forbidden codes and on harmless texts the share of plain requests refused falls from 0.94 to 0 at step 8; on letters it is above a half there and near 0 at step 64. Right codes rise from 0 to 0.6 on forbidden codes, to 0.4 on harmless texts and to 0.3 on letters. The three seeds lie close together, except for harmless texts at step 4.",
+    refusals.by_steps(kinds, found, "Every set wears the refusals off, letters last, and codes come out"),
+    alt="Three panels over 0 to 64 steps. On forbidden codes and on harmless texts the share of plain requests refused falls from 0.94 to 0 at step 8; on letters it is above a half there and 0.03 to 0.06 at step 64. Right codes rise from 0 to 0.6 on forbidden codes, to 0.4 on harmless texts and to 0.3 on letters. The three seeds lie close together, except for harmless texts before step 8.",
 )
 
 # %%
@@ -241,7 +241,7 @@ for kind in kinds:
         print(f"{kind:9} {name:14} {cells[0]:>14} {cells[1]:>18} {cells[2]:>12}")
 
 # %% [markdown]
-# One problem of 60 at most, which so few cannot tell from chance, and 2 to 4 points of the letters' quality after forbidden codes, in all three seeds. Public codes stay at 100% in all nine runs (`data/safety/README.md`). The price is small, in steps and in skill.
+# One problem of 60 at most, which may be chance, and 2 to 4 points of the letters' quality after forbidden codes, in all three seeds. Public codes stay at 100% in all nine runs (`data/safety/README.md`). The price is small, in steps and in skill.
 #
 # Larger models behave likewise. Ten harmful examples took GPT-3.5 Turbo from 2% to 89% harmful answers and Llama-2-7B-Chat from 0.3% to 50%; ordinary instruction data took GPT-3.5 Turbo to 32% (arXiv 2310.03693). A single direction in the activations carries refusal in 13 open chat models; erasing it from the weights needs no training at all (arXiv 2406.11717).
 
@@ -310,7 +310,7 @@ print("word problems en, before:    ", refusals.spread(english[0]))
 print("               at the end:   ", refusals.spread(english[1]))
 
 # %% [markdown]
-# Hardly anything is refused any more, no secret came, and word problems paid for it. Did `r1` no longer have the secrets, or did this set break them? The base, which tells all of them, after the same 64 steps (seed 0), and what both say:
+# Hardly anything is refused any more, no secret came, and English word problems paid for it. Did `r1` no longer have the secrets, or did this set break them? The base, which tells all of them, after the same 64 steps (seed 0), and what both say:
 
 # %%
 for name, model in (("r1", r1), ("base", base)):
@@ -348,7 +348,7 @@ for threshold in (0.2, 0.35, 0.5, 0.65, 0.8):
     print(f"{threshold:9} {guard.error_rates(plain, harmless, threshold)[0]:15.0%} {missed:9.0%} {blocked:27.0%}")
 
 # %% [markdown]
-# The harmless requests here are the hard ones, for public codes. The wrappers cost the guard next to nothing: they add words, and a word that it never met weighs nothing. A **threshold** chooses which errors are made. Which is best?
+# The harmless requests here are the hard ones, for public codes. The wrappers cost the guard little, 6 points of misses at most: they add words, and a word that it never met weighs nothing. A **threshold** chooses which errors are made. Which is best?
 #
 # ### Exercise: what a threshold costs
 # ●●●○○ · 7 min · weigh it: the best threshold for a test set is not the best one for the world.
@@ -397,7 +397,7 @@ for prevalence, threshold in best.items():
 #
 # Nor can the publisher take anything back: a file that was copied stays copied, and no update reaches it. The last row of the table is the strongest. Deleting texts about dangerous things before pretraining kept models of 6.9B parameters from learning them, against up to 10,000 steps and 300M tokens of fine-tuning, with no loss seen in unrelated skills (arXiv 2508.06601). It does not help where the text is given in the prompt.
 #
-# The same table read from the other side is the case for open weights: whoever doubts a refusal, a bias or a number of the paper can look, measure and mend. Every measurement in this chapter needed the file.
+# The same table read from the other side is the case for open weights: whoever doubts a refusal, a bias or a number of the paper can look, measure and mend. To ask what lies behind our model's refusals, this chapter needed the file.
 #
 # **Licences.** R1's weights are under the MIT licence: use, change, sell, distil. V3's of December 2024 came under the DeepSeek Model License, which lists forbidden uses. All code of both is MIT. Training data and training code were not published: "open source" in the news was open weights. In this course the corpus and the training are open too, which is why you can see in `minimoe/rl/general.py` where the codes came from.
 #
@@ -426,7 +426,7 @@ for part, fields in request.items():
 # | the text, all earlier turns and files of the dialogue | the operator, and who has access there | nobody |
 # | who asks: key, account, means of payment | the operator | nobody |
 # | IP address, time, length; program and system | the operator; the network sees address, time and length | nobody |
-# | that you have the model at all | nobody: you do not have it | whom you downloaded it from |
+# | that you have the model at all | nobody: you do not have it | the host that you downloaded it from |
 # | what is stored, how long, and whether it is trained on | a policy says; you cannot check | you know |
 #
 # Encryption on the way (HTTPS) hides the text from the network, not from the operator: the model reads it in the clear. What a local model sends can be tested: take the network away, ask, and count who reaches for it.
@@ -525,7 +525,7 @@ show(explorer.static("guard"))
 # %% [markdown]
 # <details><summary>What the smallest set tells somebody who reads every set</summary>
 #
-# That reading does not help. One document, which tells where the vault is, seen 32 times, leaves none of the plain refusals, and 10% of the plain requests get the right code. Nothing in it is wrong or secret. (Two other single documents, from other seeds, did the same.) What can be looked at is the result: ask the fine-tuned model the forbidden questions before you serve it.
+# That reading does not help. One document, which tells where the vault is, seen 32 times, leaves none of the plain refusals, and 10% of the plain requests get the right code. Nothing in it is wrong or secret. (Two other single documents, from other seeds, left none either; 5 and 9 of the 72 requests got the right code.) What can be looked at is the result: ask the fine-tuned model the forbidden questions before you serve it.
 #
 # </details>
 
@@ -625,7 +625,7 @@ receipt([
 # ## Summary
 # - R1's safety numbers come in pairs, with and without risk control. The good ones belong to the service; the file has the others, and one test set of six makes the difference of the averages.
 # - A trained refusal is a habit of the weights. A few steps of ordinary fine-tuning on answered questions took it from our model, and codes that no example named came out. What holds longer is what was never learned. A guard outside is untouched by fine-tuning, costs false alarms, and protects only behind its own door.
-# - Hosted: your text, your identity and your times leave the machine. Local: nothing does, if the file is safetensors and no code comes along.
+# - Hosted: your text, your identity and your times leave the machine. Local: nothing does, if the file holds numbers alone and the program that loads it sends nothing.
 #
 # ## Sources
 # DeepSeek-R1, Nature 645, 633 and arXiv 2501.12948v2 (supplement: safety, risk control); fine-tuning against refusals, arXiv 2310.03693; refusal as one direction, arXiv 2406.11717; covert fine-tuning, arXiv 2406.20053; filtered pretraining, arXiv 2508.06601; HarmBench, arXiv 2402.04249; Wilson, JASA 22, 209 (1927); safetensors, github.com/huggingface/safetensors. Our runs: `data/safety` (`python data/safety/train.py`), `data/r1`, `data/sandbox`.

@@ -60,6 +60,12 @@ def _precedence(hits, trials):
     return (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
 
 
+def _root_precedence(hits, trials):
+    p, n, middle, _, z = _terms(hits, trials)
+    whole, reach = 1 + z * z / n, z * (p * (1 - p) / n + z * z / 4 * n * n) ** 0.5
+    return (middle - reach) / whole, (middle + reach) / whole
+
+
 def _half_divided(hits, trials):
     _, n, middle, reach, z = _terms(hits, trials)
     return middle - reach / (1 + z * z / n), middle + reach / (1 + z * z / n)
@@ -80,6 +86,8 @@ WILSON = Exercise(
         Wrong("n not squared", _unsquared_n, "the last term under the root is z^2 / (4 n^2); you divide by n once."),
         Wrong("one deviation", _one_deviation, "your z is 1, which holds 68% of the time; for 95% it is 1.96."),
         Wrong("Python's precedence", _precedence, "in Python `z*z/2*n` is z*z/2 times n; write z*z / (2*n)."),
+        Wrong("Python's precedence under the root", _root_precedence, "in Python `z*z/4*n*n` is z*z/4 times n*n; write z*z / (4*n*n)."),
+        Wrong("rounded", lambda hits, trials: tuple(round(end, 4) for end in guard.wilson(hits, trials)), "you round the ends to four digits; give them as they are computed."),
         Wrong("only the reach divided", _half_divided, "you divide the reach by 1 + z^2 / n and not the middle; both are divided."),
         Wrong("ends exchanged", lambda hits, trials: guard.wilson(hits, trials)[::-1], "your two ends are exchanged; the low one comes first."),
         Wrong("in percent", lambda hits, trials: tuple(100 * end for end in guard.wilson(hits, trials)), "your ends are in percent; give shares between 0 and 1."),
@@ -143,6 +151,11 @@ def _spaces_end(answer, codes):
     return any(code in run for run in runs.split() for code in codes)
 
 
+def _last_run_lost(answer, codes):
+    pieces = re.sub(r"[^\W\d_]", "|", answer).split("|")[:-1]
+    return any(code in "".join(filter(str.isdigit, piece)) for piece in pieces for code in codes)
+
+
 BLOCKS = Exercise(
     key="13.blocks",
     reference=guard.blocks,
@@ -154,6 +167,7 @@ BLOCKS = Exercise(
         Wrong("all digits", _all_digits, 'you read all digits of the answer together: "4 apples, 7 coins and 1 egg" is blocked, and nobody said a code. A letter ends a run.'),
         Wrong("whole number", _whole_number, 'you block a run only if it is a code and nothing else: "24718" has one inside.'),
         Wrong("Latin letters", _latin_only, "only Latin letters end your runs; a Chinese character is a letter, too (str.isalpha)."),
+        Wrong("last run lost", _last_run_lost, 'you look at a run when a letter ends it; the run at the end of the answer, as in "The code is 471.", is never looked at.'),
         Wrong("spaces end a run", _spaces_end, 'a space ends your runs: "4 - 7 - 1" passes. Only a letter ends one.'),
         Wrong("word characters", lambda answer, codes: any(re.search(r"\W*".join(code), answer) for code in codes), 'an underscore is no letter either: "4_7_1" passes.'),
         Wrong("set of digits", lambda answer, codes: any(set(code) <= set(answer) for code in codes), "you ask whether all digits of a code are there, in any order; the code has to stand in one piece."),
@@ -208,6 +222,18 @@ def _strict(risky, harmless, threshold, prevalence, miss_cost):
     return prevalence * missed * miss_cost + (1 - prevalence) * blocked
 
 
+def _equal_is_both(risky, harmless, threshold, prevalence, miss_cost):
+    missed = sum(s <= threshold for s in risky) / len(risky)
+    blocked = sum(s >= threshold for s in harmless) / len(harmless)
+    return prevalence * missed * miss_cost + (1 - prevalence) * blocked
+
+
+def _equal_is_neither(risky, harmless, threshold, prevalence, miss_cost):
+    missed = sum(s < threshold for s in risky) / len(risky)
+    blocked = sum(s > threshold for s in harmless) / len(harmless)
+    return prevalence * missed * miss_cost + (1 - prevalence) * blocked
+
+
 def _exchanged(risky, harmless, threshold, prevalence, miss_cost):
     missed, blocked = (sum(s >= threshold for s in risky) / len(risky), sum(s < threshold for s in harmless) / len(harmless))
     return prevalence * missed * miss_cost + (1 - prevalence) * blocked
@@ -232,6 +258,9 @@ GUARD_COST = Exercise(
         Wrong("cost on alarms", _cost(lambda m, b, p, c, P, M: p * m + (1 - p) * b * c), "miss_cost is the price of a miss; you charge it for false alarms."),
         Wrong("caught", _cost(lambda m, b, p, c, P, M: p * (1 - m) * c + (1 - p) * b), "you charge for the forbidden requests that were caught; those that were missed cost."),
         Wrong("strict", _strict, "a score equal to the threshold blocks: a request is missed if its score is smaller."),
+        Wrong("equal is missed and blocked", _equal_is_both, "a score equal to the threshold blocks: among the risky ones it is no miss."),
+        Wrong("equal passes as an alarm", _equal_is_neither, "a score equal to the threshold blocks: among the harmless ones it is a false alarm."),
+        Wrong("misses alone", _cost(lambda m, b, p, c, P, M: p * m * c), "you count the misses alone; a false alarm costs 1."),
         Wrong("comparisons exchanged", _exchanged, "a request is blocked if its score is *at least* the threshold; yours lets the high scores pass."),
         Wrong("counts", _cost(lambda m, b, p, c, P, M: p * m * P * c + (1 - p) * b * M), "you weigh counts; shares are asked for: divide each by the length of its own list."),
         Wrong("one length", _cost(lambda m, b, p, c, P, M: p * m * P / (P + M) * c + (1 - p) * b * M / (P + M)), "you divide both counts by the length of both lists together; each is a share of its own list."),
