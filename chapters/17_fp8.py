@@ -693,7 +693,7 @@ for label, session in (("SwiGLU, then quantise", apart_ran), ("in one kernel", f
 # %%
 receipt([
     ("loss error below 0.25%", "against bfloat16, about a trillion tokens", "source: arXiv 2412.19437 section 3.3"),
-    ("models of the comparison", "16B and 230B", "source: arXiv 2412.19437 appendix B.1"),
+    ("models of the comparison", "16B on 1.33T tokens, 230B on about 0.9T", "source: arXiv 2412.19437 appendix B.1"),
     ("gradients in 128 x 128 blocks diverge", "16B, about 300B tokens", "source: arXiv 2412.19437 appendix B.2"),
     ("V3's head", "129,280 x 7,168 = 0.93 billion", "asserted by tests/course/test_chapter_17.py"),
     ("nearly 2% at K = 4096", "two random matrices", "source: arXiv 2412.19437 section 3.3.2"),
