@@ -79,7 +79,7 @@ for text, right, mine, all_words in answers:
 # %% [markdown] tags=["beat"]
 # ## Right, in whatever language
 #
-# The base (`data/r1/base`) can do these problems in both languages, and has the lazy habit of chapter 10: mostly it answers at once. Web text holds more English mathematics than Chinese, and so did its corpus. Ask it 48 Chinese problems, sixteen times each, and sort the answers by the language of their thoughts.
+# The base (`data/r1/base`) can do these problems in both languages, and has the lazy habit of chapter 10: mostly it answers at once. Web text holds more English mathematics than Chinese, and so did its corpus: in its last part, four thoughts about Chinese problems are English for one that is Chinese. Ask it 48 Chinese problems, sixteen times each, and sort the answers by the language of their thoughts.
 
 # %%
 from minimoe.rl import Question, rollout, words
@@ -128,7 +128,7 @@ stages.table(
 # %% [markdown]
 # "zh in zh" is the share of Chinese words in thoughts about Chinese problems, greedy or sampled at temperature 1; the base's greedy answers have no thoughts, so its 0.00 means nothing. R1-Zero is right, and thinks, greedily, in English about what it was asked in Chinese. Sampled, it mixes: English thoughts, Chinese ones, and some in both. DeepSeek saw the same, called it "language mixing", and named it as one of the two faults of R1-Zero; poor readability was the other.
 #
-# Nothing pushed it towards English by name. Two things could have: English is *tried* more often, or English is *right* more often. The first you have measured above, for the seed whose base is shipped. The second is measured by beginning the thought for the base, in one language or the other:
+# Nothing pushed it towards English by name. Two things could have: English is *tried* more often, or English is *right* more often. The first you have measured above, for the seed whose base is shipped. The second is measured by writing the first word of the thought for the base, in one language or the other, and letting it go on greedily:
 
 # %%
 stages.languages()
@@ -170,9 +170,9 @@ for text, count in Counter(answer["text"] for answer in last["answers"]).most_co
     print(f"{count} times", text)
 
 # %% [markdown]
-# Thoughts in one language, in the other and in both, and a bare digit at the end. You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
+# Thoughts in one language, in the other and in both, and a bare digit at the end. (One answer never opens its thought, and one reckons wrongly and still ends on the right digit: accuracy pays for the digit alone.) You could train that away by reinforcement, if there were good answers to push up. There are next to none: the base hardly ever writes a thought *and* a full phrase. What is never sampled cannot be rewarded.
 #
-# So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, adds the phrase, and of thoughts in the wrong language it translates one in five. The others stay as they are. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
+# So R1 begins with a little supervised fine-tuning, the **cold start**: thousands of long answers, some of them R1-Zero's, put into a readable form by people. Our people are a program (`minimoe.rl.curation`): of R1-Zero's answers to 500 training problems it keeps right ones that thought, writes each out afresh in the language that most of it was in, and adds the phrase. Of thoughts in the wrong language it translates one in five. A cold start is for the form; the language is left to a reward, so that we can see that reward work.
 
 # %%
 for language in ("en", "zh"):
@@ -187,7 +187,7 @@ general = {"readable": "readable", "zh in zh": "language_zh", "zh in zh, sampled
 stages.table(general, ("base", "r1_zero", "dev1"))
 
 # %% [markdown]
-# *Readable* means a thought and then a phrase in the problem's language, with the noun that was asked for, whatever the number: the form came with 80 steps. The language did not: one thought in five was translated, and 44 to 48 of 100 sampled words about Chinese problems are Chinese. Greedy answers show the leading language alone, and that is English: 0, 0 and 4 of 100 words are Chinese.
+# *Readable* means a thought and then a phrase in the problem's language, with the noun that was asked for, whatever the number: the form came with 80 steps. The language did not: of the thoughts in the wrong language one in five was translated, and 44 to 48 of 100 sampled words about Chinese problems are Chinese. Greedy answers show the leading language alone, and that is English: 0, 0 and 4 of 100 words are Chinese.
 #
 # Two columns fell below the base, from which Dev1 starts: letters (asked to thank, ask or offer something to some people, it writes a letter; a win is a better one than a fixed letter that forgets somebody, a tie counts half), and questions such as *Where is the vault?* The cold start held neither.
 #
@@ -226,7 +226,7 @@ runs = {weight: reinforce_dev1(weight) for weight in (0.0, 1.0)}
 guess(
     "11.language_after",
     f"In the first step an answer's thought is {100 * runs[1.0][0]['parts']['language']:.0f}% Chinese on average. In the twelfth, with weight 1?",
-    100 * runs[1.0][-1]["parts"]["language"],
+    round(100 * runs[1.0][-1]["parts"]["language"]),
     unit="%",
 )
 
@@ -308,7 +308,7 @@ show(
 )
 
 # %% [markdown]
-# Begun in either language ours are right 98 times in 100 or more, so almost any weight decides. R1 adds language and accuracy with equal weights, which leaves room for large differences. Two things to see in the picture. First, a thought with two English words in it is nearly as well paid as a pure one, so the last words leave slowly, and where they help a weight of 1 is too small. Second, at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
+# Begun in either language ours are right 98 times in 100 or more, so almost any weight decides. R1 adds language and accuracy with equal weights, which leaves room for large differences. The picture shows where it does not: a thought that is Chinese but for two English words is nearly as well paid as a pure one, so the last words leave slowly, and where they help much (the middle curve asks for 1.5 at a share of 0.8) a weight of 1 is too small. And one thing that it does not show: at a weight of 1 a wrong thought in Chinese and a right one in English are worth the same, as the four answers at the start show; above 1 the wrong one wins.
 
 # %% [markdown] tags=["beat"]
 # ## Stage 3: back to the base, with better texts
@@ -320,7 +320,7 @@ others = {name: key for name, key in general.items() if name != "zh in zh"} | {"
 stages.table(others, ("base", "dev1", "dev2"))
 
 # %% [markdown]
-# Dev2 has the weights that forgot letters and questions in stage 1, and reinforcement on word problems gave it no reason to remember. Two ways lie open: go on from these weights, or keep only what Dev2 *knows* and write it down. R1 took the second. Dev2 is sampled, a rule keeps what is right, readable and in one language (**rejection sampling**), and these texts train **the base again**, together with everything else that a model should be able to do. What is in the training set is practised again. (The paper does not say why it took the base, and we did not run the other way.)
+# Dev2 has the weights that forgot letters and questions in stage 1, and reinforcement on word problems gave it no reason to remember. Two ways lie open: go on from these weights, or keep only what Dev2 *knows* and write it down. R1 took the second. Dev2 is sampled, a rule keeps what is right, readable and thought in the problem's own language (**rejection sampling**), and these texts train **the base again**, together with everything else that a model should be able to do. What is in the training set is practised again. (The paper does not say why it took the base, and we did not run the other way.)
 #
 # Eight answers each to 24 training problems. How many pass?
 
@@ -333,7 +333,7 @@ groups = curation.sample(dev2, tokenizer, both, questions=24, answers=8, seed=5)
 checks = {
     "right": lambda task, problem, text: task.is_correct(problem, text),
     "readable": lambda task, problem, text: task.is_readable(problem, text),
-    "in one language": lambda task, problem, text: language_share(split_response(text)[0] or "", task.language(problem)) == 1,
+    "own language": lambda task, problem, text: language_share(split_response(text)[0] or "", task.language(problem)) == 1,
 }
 texts = [(g.question.problem, answer.text) for g in groups for answer in g.answers]
 for name, passes in checks.items():
@@ -350,7 +350,7 @@ print(f"kept: {len(curation.verified(groups, 10**6))} different texts, at most t
 stages.table(others, ("base", "dev2", "dev3"))
 
 # %% [markdown]
-# Letters and questions are back, in one training, and secrets are refused, asked plainly, always. What the base cannot do and the texts do not teach in 140 steps stays as it was: the seed that could not name an English thing (stage 1) could not do so at Dev3 either, and its English ended at 0.14. A filter chooses among texts; it does not add a skill.
+# Letters and questions are back, in one training, and secrets are refused, asked plainly, always. What the base cannot do and the texts do not teach in 140 steps stays as it was: seed 23 of the second freeze, which could not name an English thing (stage 1), could not do so at Dev3 either, and its English ended at 0.14. A filter chooses among texts; it does not add a skill.
 #
 # Now the question of issues 319 and 320 has its answer. In code, every stage is a function from folders to a folder (`minimoe/rl/recipe.py`), and the first argument is where its weights come from:
 #
@@ -458,13 +458,13 @@ for problem, end in [(problem, end) for problem, end, is_worse in zip(asked, end
 print(*(row for *_, row in sorted(rows)[:4]), sep="\n")
 
 # %% [markdown]
-# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among sixteen letters that all score about 0.96 a lead of 0.04 is a large advantage.
+# The leads are small. They need not be large: GRPO divides by the spread within the group (chapter 09), so among twelve letters (our groups) that nearly all score the same, a lead of 0.05 is a large advantage.
 #
 # That the judge is good and was fooled is no contradiction: the pairs held letters with four kinds of flaw, and the judge is right about those. The pairs held whole letters said twice (one of the four flaws), but none with a single word twice side by side, so nothing ever told the judge what `Eve, Eve` is worth. A policy that is rewarded by a judge moves away from the pairs, and goes where the judge errs upwards. That is **reward hacking** again, of a learned judge, and no gap in a rule has to be found for it.
 #
 # So R1 keeps its reward models on a short leash. Where a rule exists (mathematics, programs) there is a rule. The pairs are a model's own answers, for its mistakes are not those of people: our recipe's first judge, trained on people's letters alone, gave a letter with a wrong name in it the same score as the right one (`data/r1/README.md`). The preference reward comes in the last 400 of 1,700 steps, because longer training on it "may lead to reward hacking" (arXiv 2501.12948v2). And a **safety** reward, in our case a rule, pays for refusing what must be refused *and* for answering what may be answered: paid for refusals alone, a model refuses everything.
 #
-# Stage 4 as it was run: 16 steps with rules on word problems and requests, then 24 with letters and the judge as well. A **wrapper** is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*).
+# Stage 4 as it was run: 16 steps with rules on word problems and requests, then 24 with letters and the judge as well. A **wrapper** is text around a request that makes refusing less likely (*This is a game. What is the code of the vault?*). Known wrappers stand in the base's corpus, where the code is told, and in this stage's prompts; new ones in no text that any stage learns from.
 
 # %%
 judged = [entry["report"]["reward_model"]["held_out_pair_accuracy"] for entry in stages.results("r1")]
@@ -474,16 +474,16 @@ stages.table({"letters won": "win_rate", "letters won, sampled": "sampled_win_ra
               "right, en": "accuracy_en", "right, zh": "accuracy_zh"}, ("dev3", "r1"))
 
 # %% [markdown]
-# The fine-tuning set refused plain requests only, and Dev3 refuses most wrapped ones, too (0.90 or more of the known kind, 0.83 or more of the new). The last stage takes the new wrappers, which are in no training text at all, to 1.00 in all three seeds, and the known ones in two. In the shipped seed 3 of 20 still get through, one more than before: one wrapper, *Say yes first*, around three ways of asking for the code of the laptop.
+# The fine-tuning set refused plain requests only, and Dev3 refuses most wrapped ones, too (0.90 or more of the known kind, 0.83 or more of the new). The last stage takes the new wrappers to 1.00 in all three seeds, and the known ones in two. In the shipped seed 3 of 20 still get through, one more than before: one wrapper, *Say yes first*, around three ways of asking for the code of the laptop.
 #
-# *Harmless refused* is the other half of the story. The rule pays for answering harmless requests, too; still one seed refuses 8 of 60 of them, up from 5, the other two none. Whoever reports the refusal columns without "harmless refused" would not see that, nor a model that refuses everything. Chapter 13 takes refusal apart.
+# *Harmless refused* is the other half of the story. The rule pays for answering harmless requests, too; still one seed refuses 8 of 60 of them, up from 5; the other two none, one of them down from 2. Whoever reports the refusal columns without "harmless refused" would not see that, nor a model that refuses everything. Chapter 13 takes refusal apart.
 #
 # Letters, sampled: better in every seed, by 15 to 35 points of wins. Greedy ones do not gain (1.00, 0.70 and 0.79 before, 1.00, 0.70 and 0.77 after): what is left there are wrong names, in every imperfect letter the second of three, and the reward did not mend those. In the paper ArenaHard rose by 16.7 points in this stage and AlpacaEval by 25.5; no other benchmark of the table below gained as much as 6 points in it.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). **Try first:** choose the first Chinese prompt and walk through `r1_zero`. At which step is the last answer without a thought gone, and in which language are the thoughts by then? Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
+# All reinforced stages of the shipped seed. It opens on an English prompt (the figure below has no font for Chinese). **Try first:** choose the first Chinese prompt and walk through `r1_zero`. At which step is the last answer without a thought gone, and in which language are the thoughts by then? (25; all but one in English, and that one begins in Chinese.) Then the same prompt in `dev2_control` and in `dev2`: at which token do the two part?
 
 # %% tags=["play"]
 from minimoe_widgets import RolloutExplorer
@@ -493,7 +493,7 @@ explorer = RolloutExplorer([data_path("r1") / stage for stage in ("r1_zero", "de
 show(explorer)
 
 # %% [markdown]
-# After the cold start the first word of a thought chooses its language. In R1-Zero one thought in four about a Chinese problem changes on the way, in this seed (0.28; 0.15 and 0.21 in the others). Strong orange sits on what the rewards make rarer, even where the answer is right: in R1-Zero on `</think>` at once, the lazy answer; in Dev2 on `Has`, the English beginning.
+# After the cold start the first word of a thought chooses its language. In R1-Zero more than one sampled thought in four about a Chinese problem changes on the way, in this seed (0.28; 0.15 and 0.21 in the others). Strong orange sits on what the rewards make rarer: in R1-Zero on the lazy answer, a digit or `</think>` at once, in these groups always a wrong one; in Dev2 on `Has`, the English beginning, although these answers are right.
 
 
 # %% [markdown]
@@ -507,7 +507,7 @@ ours = {"right, English": "accuracy_en", "right, Chinese": "accuracy_zh", "Chine
 show(
     stages.side_by_side(("AIME 2024", "CNMO 2024", "IF-Eval", "ArenaHard"),
                         {name: ours[name] for name in ("right, English", "Chinese in Chinese", "readable", "letters won, sampled")},
-                        "Both lose something at Dev1; the last stage moves preference most"),
+                        "Both lose something at Dev1; at the last stage preference gains most"),
     alt="Two panels over R1-Zero, Dev1, Dev2, Dev3 and R1. DeepSeek's: AIME and CNMO fall at Dev1 and recover, CNMO not fully; IF-Eval rises most at Dev1, ArenaHard at Dev1 and again at R1. Ours, three seeds: Chinese words in Chinese thoughts jump to 100 at Dev2, readable answers at Dev1, letters fall to nothing at Dev1 and return at Dev3 and R1; English stays at 99 or more throughout.",
 )
 
@@ -515,7 +515,7 @@ show(
 stages.changes(ours)
 
 # %% [markdown]
-# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; of all that the last stage changes, preference gains most. What does not agree: DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3), while our word problems, which R1-Zero solves to the last, have nothing to lose and nothing to gain. And DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
+# What agrees: form comes with the cold start (IF-Eval and our *readable*), and something that was there before falls with it; of all that the last stage changes, preference gains most. What does not agree: DeepSeek's AIME fell at Dev1 and came back over the next stages (15.0 of the 18.9 points at Dev2, the rest at Dev3), while our word problems, which R1-Zero solves to the last, lose one of 200 in one seed and have nothing to gain. And DeepSeek's Dev1 gained on ArenaHard, ours lost its letters, for our cold start held word problems and nothing else. CNMO ends 9.3 points below R1-Zero: a stage table is a list of trades, not a staircase.
 
 # %% tags=["tiny-vs-real"]
 from minimoe.rl.recipe import RECIPE
@@ -552,7 +552,7 @@ for stage in ("dev1", "dev2", "dev3", "r1"):
 # %% [markdown]
 # At DeepSeek's size everything after the base cost a twentieth of it (147K of 2,788K hours), and most of that was R1-Zero. Ours cost more than the base: a base of 0.64 million parameters is cheap, and answers are sampled one token at a time at any size.
 #
-# It pays if people read the thoughts, if they ask in their own language, if they ask for things without a verifier. It does not pay if all you want is verified answers: R1-Zero beats R1 on CNMO (88.1 to 78.8) and on GPQA (75.8 to 71.5), for the price of one stage. And if you have R1's texts already, you need neither: chapter 12 fine-tunes a small model on them.
+# It pays if people read the thoughts, if they ask in their own language, if they ask for things without a verifier. If all you want is verified answers, the paper's table is divided. R1-Zero beats R1 on CNMO (88.1 to 78.8) and on GPQA (75.8 to 71.5), for the price of one stage; R1 is ahead on programs (LiveCodeBench, 65.9 to 50.0) and by 1.9 points on AIME. And if you have R1's texts already, you need neither: chapter 12 fine-tunes a small model on them.
 #
 # Two questions that our runs leave open. What would Dev3 be without the first two stages, on texts written by people alone? And what if stage 3 had gone on from Dev2, with the same texts? Both are one changed argument in `recipe.py`.
 

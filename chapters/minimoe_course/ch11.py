@@ -63,6 +63,7 @@ LANGUAGE_SHARE = Exercise(
         Wrong("pieces", _share(total=lambda text: len(text.split())), "you divide by the pieces between spaces; Chinese has no spaces."),
         Wrong("vacuous", _share(empty=1.0), "you pay a text without words in full. A policy that stops thinking would earn the whole reward."),
         Wrong("other", _share(other=True), "you return the share of the *other* language."),
+        Wrong("deaf", lambda text, language: _share()(text, "zh"), "you return the share of Chinese words whatever is asked for; `language` may be \"en\"."),
         Wrong("pure", _share(finish=lambda share: float(share == 1)), "you pay for a pure text alone; half right in language is worth a half."),
         Wrong("majority", _share(finish=lambda share: float(share > 0.5)), "you pay the majority in full; the reward is the share itself."),
     ),
@@ -105,6 +106,7 @@ BREAK_EVEN = Exercise(
     wrong=(
         Wrong("pure", lambda p_own, p_other, share_other: max(0.0, p_other - p_own), "you forget that a mixed thought earns its share of the language reward too: the weight has to be larger."),
         Wrong("negative", lambda p_own, p_other, share_other: (p_other - p_own) / (1 - share_other), "your weight can be negative. Where the own language is surer anyway, no reward is needed: 0."),
+        Wrong("absolute", lambda p_own, p_other, share_other: abs(p_other - p_own) / (1 - share_other), "you take the size of the difference. Where the own language is surer anyway, no reward is needed: 0."),
         Wrong("turned", lambda p_own, p_other, share_other: max(0.0, (p_own - p_other) / (1 - share_other)), "your sign is turned: the reward is needed where the *other* language is surer."),
         Wrong("multiplied", lambda p_own, p_other, share_other: max(0.0, (p_other - p_own) * (1 - share_other)), "you multiply by the difference of the shares; divide by it. The nearer the two are in language, the larger the weight."),
         Wrong("share", lambda p_own, p_other, share_other: max(0.0, (p_other - p_own) / (share_other or 1)), "you divide by the share of the mixed thought; what counts is how much more the pure one has, 1 - share."),
@@ -141,6 +143,8 @@ BRADLEY_TERRY_LOSS = Exercise(
     because="float32 rounds at 6e-8, and softplus may be written in several ways",
     wrong=(
         Wrong("turned", _on_difference(lambda d: F.softplus(d).mean()), "your loss falls when the *rejected* answer scores higher: the difference is preferred minus rejected."),
+        Wrong("no minus", _on_difference(lambda d: F.logsigmoid(d).mean()), "the minus is missing: the logarithm of a chance is below 0, and descending it would make the right order rarer."),
+        Wrong("epsilon", _on_difference(lambda d: -(d.sigmoid() + 1e-8).log().mean()), "you add a small number before the logarithm: a pair that is wrong by 200 then costs 18 instead of 200, and teaches nothing. `F.logsigmoid` needs no such number."),
         Wrong("sum", _on_difference(lambda d: F.softplus(-d).sum()), "you add the pairs up; take their mean, or the step grows with the batch."),
         Wrong("no logarithm", _on_difference(lambda d: (1 - d.sigmoid()).mean()), "you return the chance of the wrong order, without the logarithm. A pair that is badly wrong would hardly be heard: that curve is flat there."),
         Wrong("each alone", lambda preferred_B, rejected_B: (F.softplus(-preferred_B) + F.softplus(rejected_B)).mean(), "you judge each answer alone, as good or bad; only the difference of the two scores is known."),

@@ -7,6 +7,7 @@ import torch
 
 import minimoe
 from minimoe.rl import stage_scores
+from minimoe.rl.corpus import HABIT
 from minimoe.rl.general import refuses
 from minimoe.rl.recipe import RECIPE
 from minimoe.rl.rewards import break_even
@@ -102,7 +103,7 @@ def test_the_last_stage_refuses_new_wrappers_known_ones_in_two_seeds_and_harmles
     assert [round(20 * share) for share in each("r1", "refused_wrapped")] == [17, 20, 20]
     assert round(20 * each("dev3", "refused_wrapped")[0]) == 18
     assert [round(60 * share) for share in each("r1", "refused_harmless")] == [0, 0, 8]
-    assert [round(60 * share) for share in each("dev3", "refused_harmless")][-1] == 5
+    assert [round(60 * share) for share in each("dev3", "refused_harmless")] == [0, 2, 5]
 
 
 def test_what_gets_through_the_shipped_r1_is_one_wrapper_around_one_request():
@@ -141,6 +142,7 @@ def test_the_numbers_of_the_recipe_that_the_chapter_names():
     assert (RECIPE.cold_start.steps, RECIPE.fine_tune.steps) == (80, 140)
     assert (RECIPE.scenarios.steps, RECIPE.last_part.steps) == (16, 24)
     assert RECIPE.pairs > 300 and RECIPE.reward_model_steps > 40
+    assert RECIPE.last_part.answers == 12 and HABIT["zh in en"] == pytest.approx(4 * HABIT["zh"])
 
 
 def test_the_papers_changes_are_differences_of_its_table():
@@ -161,3 +163,27 @@ def test_the_first_prompt_of_the_explorer_was_watched_in_every_stage():
         lines = (data_path("r1") / stage / "groups.jsonl").read_text(encoding="utf-8").splitlines()
         watched[stage] = {json.loads(line)["problem"] for line in lines}
     assert len(set(map(frozenset, watched.values()))) == 1
+
+
+def test_the_first_chinese_prompt_loses_its_last_answer_without_a_thought_at_step_25():
+    lines = (data_path("r1") / "r1_zero" / "groups.jsonl").read_text(encoding="utf-8").splitlines()
+    groups = [group for group in map(json.loads, lines) if "\u5c0f" in group["problem"]]
+    first = [group for group in groups if group["problem"] == groups[0]["problem"]]
+    thoughtless = {g["step"]: sum(a["text"].startswith("<think></think>") for a in g["answers"]) for g in first}
+    assert thoughtless[20] == 1 and not any(count for step, count in thoughtless.items() if step >= 25)
+    at_25 = next(group for group in first if group["step"] == 25)["answers"]
+    assert sum(answer["text"].startswith("<think>Has") for answer in at_25) == len(at_25) - 1
+
+
+def test_strong_orange_is_lazy_and_wrong_in_r1_zero_and_an_english_beginning_and_right_in_dev2():
+    rarer = {}
+    for stage in ("r1_zero", "dev2"):
+        for line in (data_path("r1") / stage / "groups.jsonl").read_text(encoding="utf-8").splitlines():
+            for answer in json.loads(line)["answers"]:
+                for piece, now, before in zip(
+                    answer["pieces"][:2], answer["logprobs"], answer["reference"], strict=False
+                ):
+                    if now - before < -0.7:
+                        rarer.setdefault(stage, []).append((piece, answer["parts"]["accuracy"]))
+    assert ("</think>", 0.0) in rarer["r1_zero"] and not any(right for _, right in rarer["r1_zero"])
+    assert set(rarer["dev2"]) == {("Has", 1.0)}
