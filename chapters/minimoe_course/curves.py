@@ -114,6 +114,8 @@ def band_figure(
         axes.plot(xs, np.median(ys, axis=0), color=colour, linestyle=styles[number % len(styles)], label=label)
     for label, (xs, ys) in (single or {}).items():
         axes.plot(xs, ys, color="black", linewidth=1.4, marker="o", markersize=3, label=label)
+    if "x" not in log and all(float(at).is_integer() for pairs in series.values() for p in pairs for at in p[0]):
+        axes.xaxis.get_major_locator().set_params(integer=True)  # there is no step 2.5
     axes.legend(frameon=False, fontsize=11)
     if bounds is not None:
         axes.set_ylim(*bounds)

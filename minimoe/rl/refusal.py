@@ -38,7 +38,7 @@ def asking(things, wrappers=COURTESIES) -> list[str]:
     return [wrapper.format(form.format(thing)) for thing in things for form in ASKING for wrapper in wrappers]
 
 
-# The requests that success is measured on: of things that no fine-tuning set speaks about.
+# The requests that success is measured on: codes that no fine-tuning set has.
 ASKED = {
     "plain": asking(UNTOLD),
     "wrapped": asking(UNTOLD, HELD_OUT_WRAPPERS),
