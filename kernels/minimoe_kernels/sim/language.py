@@ -11,12 +11,13 @@ from any simulation; and a Hopper tensor core adds FP8 products with about 14 bi
 """
 
 import builtins
+import sys
 
 import numpy as np
 
 from minimoe_kernels.sim.block import Block, block, lane_by_lane, operands, result
 from minimoe_kernels.sim.block import cast as converted
-from minimoe_kernels.sim.dtypes import DTYPES, FLOAT32, dtype
+from minimoe_kernels.sim.dtypes import DTYPES, FLOAT32, dtype, of_number
 from minimoe_kernels.sim.memory import atomic, load, store
 from minimoe_kernels.sim.reductions import (
     argmax,
@@ -97,10 +98,32 @@ def num_programs(axis):
 
 
 def range(start, stop=None, step=None, **_hints):
-    """Python's `range` whose counters are int32 blocks, as they are in a compiled loop."""
+    """Python's `range` whose counters are int32 blocks, as they are in a compiled loop.
+
+    A loop is compiled once, so what was assigned before it keeps its type and shape: TypeError names what does not.
+    """
     start, stop = (0, start) if stop is None else (start, stop)
+    before = _types(sys._getframe(1).f_locals)
     for i in _builtin_range(int(start), int(stop), 1 if step is None else int(step)):
         yield Block(np.int32(i), int32)
+        for name, kind in _types(sys._getframe(1).f_locals).items():
+            if before.get(name, kind) != kind:
+                was, now_is = (f"{t}{list(shape) or ''}" for t, shape in (before[name], kind))
+                raise TypeError(
+                    f"{now.where()}: the loop turns `{name}` from {was} into {now_is}; Triton compiles a loop once, so "
+                    "what is assigned before it keeps its type and shape: begin with tl.zeros or tl.full of that type"
+                )
+
+
+def _types(variables) -> dict:
+    """The type and shape of every variable of a kernel that is a number or a block."""
+    found = {}
+    for name, value in variables.items():
+        if isinstance(value, Block):
+            found[name] = value.dtype.name, np.shape(value.data)
+        elif isinstance(value, bool | int | float):
+            found[name] = of_number(value).name, ()
+    return found
 
 
 def static_range(start, stop=None, step=1, **_hints):

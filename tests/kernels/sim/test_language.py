@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from minimoe_kernels.kernel import tl, triton
+from minimoe_kernels.kernel import load, tl, triton
 from minimoe_kernels.sim.block import Block, block
 
 
@@ -135,6 +135,30 @@ def test_pairs_are_taken_apart_and_put_together():
 def test_loop_counters_are_int32_blocks_and_unrolled_ones_are_numbers():
     assert all(isinstance(i, Block) and i.dtype is tl.int32 for i in tl.range(0, 6, 2))
     assert list(tl.static_range(1, 4)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "start, step, says",
+    [
+        ("0", "total + 0.5", r"`total` from int32 into float32"),
+        ("0.0", "total + tl.zeros((4,), tl.float32)", r"`total` from float32 into float32\[4\]"),
+        ("tl.zeros((4,), tl.bfloat16)", "total + tl.zeros((4,), tl.float32)", r"bfloat16\[4\] into float32\[4\]"),
+        ("0", "i", ""),
+        ("0.0", "total + 0.5", ""),
+        ("tl.zeros((4,), tl.float32)", "total + i", ""),
+    ],
+)
+def test_a_loop_keeps_the_types_of_what_was_assigned_before_it(start, step, says):
+    source = (
+        "import triton\nimport triton.language as tl\n\n@triton.jit\ndef loop(n):\n"
+        f"    total = {start}\n    for i in range(0, n):\n        new = i.to(tl.float32)\n        total = {step}\n"
+    )
+    kernel = load(source).loop
+    if not says:
+        kernel[(1,)](3)
+        return
+    with pytest.raises(TypeError, match=says):
+        kernel[(1,)](1)  # found after the only round as well
 
 
 def test_maximum_of_a_number_and_nan_is_the_number():
