@@ -81,6 +81,8 @@ def _turn_inputs(g: torch.Generator):
     yield {"width": 64, "theta": 10000.0, "length": 4096}
     yield {"width": 16, "theta": 100.0, "length": 64}
     yield {"width": 64, "theta": 50000.0, "length": 8192}
+    yield {"width": 16, "theta": 100.0, "length": 20}
+    yield {"width": 8, "theta": 10.0, "length": 200}  # every pair finishes: a count beyond R/2 shows
 
 
 def _mla_config(width, theta, length, **scaling):
@@ -125,6 +127,22 @@ FINISHED = Exercise(
             "half a turn", lambda w, b, n: _count(w, lambda i: math.pi * b ** (2 * i / w) <= n),
             "you let half a turn count: a full one is 2 pi radians.",
         ),
+        Wrong(
+            "as many pairs as numbers", lambda w, b, n: sum(2 * math.pi * b ** (2 * i / w) <= n for i in range(w)),
+            "you count up to pair R - 1; R numbers make R/2 pairs, and the last is i = R/2 - 1.",
+        ),
+        Wrong(
+            "upside down", lambda w, b, n: _count(w, lambda i: 2 * math.pi * b ** (-2 * i / w) <= n),
+            "your wavelengths fall. theta^(-2i/R) is how far a pair turns in one token; the tokens of a turn are 2 pi over that.",
+        ),
+        Wrong(
+            "4i over R", lambda w, b, n: _count(w, lambda i: 2 * math.pi * b ** (4 * i / w) <= n),
+            "your exponent is 4i/R; it is 2i/R: R is the width, not the number of pairs.",
+        ),
+        Wrong(
+            "from 1", lambda w, b, n: sum(2 * math.pi * b ** (2 * i / w) <= n for i in range(1, w // 2 + 1)),
+            "you leave out the first pair: i = 0 turns 1 radian a token, and counts.",
+        ),
     ),
     hints=(
         "How many tokens does pair i need for 2 pi radians, if it turns by theta^(-2i/R) radians a token?",
@@ -152,7 +170,10 @@ def yarn_frequencies(width, theta, factor, length, beta_fast, beta_slow):
     return inv_freq(_mla_config(width, theta, length, **scaling, beta_fast=beta_fast, beta_slow=beta_slow)).float()
 
 
-def _yarn_variant(rounds=True, reverse=False, ramp=None, mix_lengths=False, whole=False, natural=True):
+def _yarn_variant(
+    ends=(math.floor, math.ceil), lowest=0, cut=(0, 1), reverse=False, ramp=None, mix_lengths=False, whole=False,
+    natural=True, over_turns=False, slower=True,
+):  # fmt: skip
     def frequencies(width, theta, factor, length, beta_fast, beta_slow):
         freqs = theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
 
@@ -160,17 +181,17 @@ def _yarn_variant(rounds=True, reverse=False, ramp=None, mix_lengths=False, whol
             turn = 2 * math.pi if natural else 1.0
             return width * math.log(length / (times * turn)) / (2 * math.log(theta))
 
-        low, high = pair(beta_fast), pair(beta_slow)
-        if rounds:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, width - 1)
+        low, high = (end(pair(beta)) for end, beta in zip(ends, (beta_fast, beta_slow), strict=True))
+        low, high = max(low, lowest), min(high, width - 1)
         places = torch.arange(width // 2, dtype=torch.float64) * (2 if whole else 1)
-        r = ((places - low) / (high - low)).clamp(0, 1)
+        r = ((places - low) / (high - low)).clamp(*cut)
+        if over_turns:
+            r = ((beta_fast - length * freqs / (2 * math.pi)) / (beta_fast - beta_slow)).clamp(0, 1)
         r = 1 - r if reverse else r
         r = torch.full_like(r, ramp) if ramp is not None else r
         if mix_lengths:
             return (1 / ((1 - r) / freqs + r * factor / freqs)).float()
-        return (freqs * (1 - r) + freqs / factor * r).float()
+        return (freqs * (1 - r) + (freqs / factor if slower else freqs * factor) * r).float()
 
     return frequencies
 
@@ -187,7 +208,7 @@ YARN = Exercise(
             "your ramp is the wrong way round: you slow the fast pairs down, which tell neighbours apart, and keep the slow ones.",
         ),
         Wrong(
-            "not rounded", _yarn_variant(rounds=False),
+            "not rounded", _yarn_variant(ends=(float, float)),
             "the two ends of your ramp are not whole pairs: round the lower one down and the upper one up.",
         ),
         Wrong("all slowed", _yarn_variant(ramp=1.0), "you slow every pair down: that is position interpolation."),
@@ -201,6 +222,27 @@ YARN = Exercise(
             "your ramp counts numbers, not pairs: it rises twice as fast as it should.",
         ),
         Wrong("no circle", _yarn_variant(natural=False), "a turn is 2 pi radians; the ends of your ramp forget it."),
+        Wrong(
+            "rounded to the nearest", _yarn_variant(ends=(round, round)),
+            "you round the ends of the ramp to the nearest pair; the lower goes down and the upper up, so that the ramp is never too short.",
+        ),
+        Wrong(
+            "rounded inwards", _yarn_variant(ends=(math.ceil, math.floor)),
+            "you round the ends of the ramp inwards: the lower one goes down and the upper one up.",
+        ),
+        Wrong(
+            "begins below 0", _yarn_variant(lowest=-math.inf),
+            "your ramp may begin below pair 0; its lower end is at least 0, or the fastest pair is slowed down too.",
+        ),
+        Wrong(
+            "not cut", _yarn_variant(cut=(-math.inf, math.inf)),
+            "your ramp runs on below 0 and above 1: cut it there (clamp).",
+        ),
+        Wrong(
+            "ramp over turns", _yarn_variant(over_turns=True),
+            "your ramp rises with the number of turns; V3's rises evenly from pair to pair.",
+        ),
+        Wrong("sped up", _yarn_variant(slower=False), "you multiply by the factor: a pair is slowed down by dividing its frequency."),
     ),
     hints=(
         "First find the pairs at which the ramp begins and ends: solve length / (2 pi theta^(2i/R)) = beta for i, twice.",
@@ -248,8 +290,8 @@ SCALE = Exercise(
     key="06.attention_scale",
     reference=attention_scale,
     inputs=_scale_inputs,
-    tolerance=1e-9,
-    because="a handful of operations in float64",
+    tolerance=1e-6,
+    because="a handful of operations, which may be a tensor's: float32 rounds at 6e-8",
     wrong=(
         Wrong("mscale once", _scale_variant(1), "your factor stands once; it belongs to the query and to the key, so the score has its square."),
         Wrong("mscale forgotten", lambda w, s, m: w**-0.5, "your scale is the one without YaRN: the softmax is as flat as the longer row makes it."),
@@ -258,6 +300,10 @@ SCALE = Exercise(
         Wrong("divided", lambda w, s, m: w**-0.5 / (0.1 * m * math.log(s) + 1) ** 2, "you divide by the factor: that makes the softmax flatter, and it should be sharper."),
         Wrong("times width", lambda w, s, m: w**0.5 * (0.1 * m * math.log(s) + 1) ** 2, "you multiply by the root of the width; scores are divided by it."),
         Wrong("outside", _scale_variant(2, inside=True), "you multiply the whole bracket by mscale; it stands before the logarithm alone."),
+        Wrong("mscale ignored", lambda w, s, m: w**-0.5 * (0.1 * math.log(s) + 1) ** 2, "your mscale changes nothing; it stands before the logarithm."),
+        Wrong("no 1", lambda w, s, m: w**-0.5 * (0.1 * m * math.log(s)) ** 2, "your m lacks the + 1: at s = 1 it would be 0, and all scores with it."),
+        Wrong("no root", lambda w, s, m: (0.1 * m * math.log(s) + 1) ** 2 / w, "you divide by the width; it is divided by its root, as without YaRN."),
+        Wrong("m squared alone", lambda w, s, m: (0.1 * m * math.log(s) + 1) ** 2, "you give m squared alone; the scale is that over the root of the width."),
     ),
     hints=(
         "Query and key are each multiplied by 0.1 mscale ln(factor) + 1. What does that do to their product?",
@@ -291,6 +337,12 @@ def _unwoven(x_TR, angles_TP):
     return torch.cat([turned[:, 0::2], turned[:, 1::2]], dim=-1)
 
 
+def _overwritten(x_TR, angles_TP):
+    a, b, cos, sin = x_TR[:, 0::2], x_TR[:, 1::2], angles_TP.cos(), angles_TP.sin()
+    a = a * cos - b * sin
+    return torch.stack([a, a * sin + b * cos], dim=-1).flatten(-2)
+
+
 def _keeps_length(fn, case):
     x_TR = case["x_TR"]
     return torch.allclose(fn(x_TR, case["angles_TP"]).norm(dim=-1), x_TR.norm(dim=-1), atol=1e-5)
@@ -306,6 +358,8 @@ TURN = Exercise(
         Wrong("half-split", _halves, "you pair number i with number i + R/2. DeepSeek's weights are laid out with neighbours as pairs: (0, 1), (2, 3), ..."),
         Wrong("turned back", lambda x, a: turn_pairs(x, -a), "you turn the wrong way: the second number of a pair takes + sin of the first."),
         Wrong("unwoven", _unwoven, "your pairs are right, but the result is not woven back: first numbers of all pairs, then second ones."),
+        Wrong("not flat", lambda x, a: turn_pairs(x, a).unflatten(-1, (-1, 2)), "your numbers are right, but still stand in pairs, on an axis of their own: flatten the last two."),
+        Wrong("overwritten", _overwritten, "you overwrite the first numbers and then turn the second ones with the new ones: both formulas need the old a and b."),
         Wrong("cosine alone", lambda x, a: x * a.repeat_interleave(2, -1).cos(), "you shrink the numbers by the cosine; the sine's part is missing."),
     ),
     laws=(Law("a rotation keeps the length of a vector; yours does not.", _keeps_length),),
