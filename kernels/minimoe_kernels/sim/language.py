@@ -106,13 +106,19 @@ def range(start, stop=None, step=None, **_hints):
     before = _types(sys._getframe(1).f_locals)
     for i in _builtin_range(int(start), int(stop), 1 if step is None else int(step)):
         yield Block(np.int32(i), int32)
-        for name, kind in _types(sys._getframe(1).f_locals).items():
-            if before.get(name, kind) != kind:
-                was, now_is = (f"{t}{list(shape) or ''}" for t, shape in (before[name], kind))
-                raise TypeError(
-                    f"{now.where()}: the loop turns `{name}` from {was} into {now_is}; Triton compiles a loop once, so "
-                    "what is assigned before it keeps its type and shape: begin with tl.zeros or tl.full of that type"
-                )
+        if before is not None:  # after the first round: the second begins with the same types, and ends with them
+            _check_types(before, _types(sys._getframe(1).f_locals))
+            before = None
+
+
+def _check_types(before: dict, after: dict):
+    for name, kind in after.items():
+        if before.get(name, kind) != kind:
+            was, now_is = (f"{t}{list(shape) or ''}" for t, shape in (before[name], kind))
+            raise TypeError(
+                f"{now.where()}: the loop turns `{name}` from {was} into {now_is}; Triton compiles a loop once, so "
+                "what is assigned before it keeps its type and shape: begin with tl.zeros or tl.full of that type"
+            )
 
 
 def _types(variables) -> dict:
