@@ -32,7 +32,7 @@ setup(seed=0)
 # %% [markdown] tags=["question"]
 # ## 72.6 or 47.0
 #
-# DeepSeek took one base model, Qwen2.5-32B, and two ways to make it reason. The first was R1-Zero's recipe, reinforcement learning for over 10,000 steps: 47.0% on AIME 2024. The second was plain fine-tuning on 800,000 answers that R1 had written: 72.6%, for a small part of the work (arXiv 2501.12948, section 4.1).
+# DeepSeek took one base model, Qwen2.5-32B, and two ways to make it reason. The first was R1-Zero's recipe, reinforcement learning for over 10,000 steps: 47.0% on AIME 2024. The second was plain fine-tuning on chapter 11's corpus, about 800,000 samples curated with R1: 72.6%. The report calls it "economical and effective" (arXiv 2501.12948, section 4.1).
 #
 # Is showing better than trying? Or did the two students not start level?
 
@@ -183,7 +183,7 @@ curves_of_one = {
     "distilled": ([0, 40], [taught["accuracy"]] * 2),
 }
 show(
-    lines(curves_of_one, "Trying finds what is there; more comes slowly", "step of reinforcement learning", "right, greedy (held out)",
+    lines(curves_of_one, "In 40 steps trying finds what is there, and no more", "step of reinforcement learning", "right, greedy (held out)",
           grey=["made to think", "distilled"]),
     alt=f"Accuracy over 40 steps. It rises from {curves_of_one['reinforced'][1][0]:.2f} to {curves_of_one['reinforced'][1][2]:.2f} "
     f"at step 8 and ends at {curves_of_one['reinforced'][1][-1]:.2f}, near the dashed line of the prepared student made to think, "
@@ -191,14 +191,14 @@ show(
 )
 
 # %% [markdown]
-# Reinforcement brought out the skill that was there, in eight steps. Then the going got slow. Not for want of advantages: in every step 12 or more of the 16 groups hold both right and wrong answers. But what separates right from wrong is now an arithmetic slip in one of six places, and a reward for the whole answer does not say in which. A sample of the teacher shows every token as it should be.
+# Reinforcement brought out the skill that was there, in eight steps. Then it stood still: 0.70 at step 8, 0.70 at step 40. Not for want of advantages: in every step 12 or more of the 16 groups hold both right and wrong answers. But what separates right from wrong is now an arithmetic slip in one of six places, and a reward for the whole answer does not say in which. A sample of the teacher shows every token as it should be.
 
 # %% [markdown] tags=["beat"]
 # ## The fair comparison, five seeds
 #
 # One student proves little, and it is fair to ask which student. A prototype of this comparison had one that never saw the stage of full skill. Reinforcement got nowhere, and distillation looked like magic: there had been nothing to bring out.
 #
-# So here are three preparations, *none*, *middle* and *full*: a first stage of 0, 170 or 250 steps, and the lazy stage after each. Both arms start from the same prepared student, five seeds each, with the rates chosen on another seed before (`data/distill`). The teacher is asked 1,280 problems here.
+# So here are three preparations, *none*, *middle* and *full*: a first stage of 0, 170 or 250 steps, and the lazy stage after each. Both arms start from the same prepared student, five seeds each, with the rates chosen on another seed before (`data/distill`). Fine-tuning takes 40 steps (200 for *none*), reinforcement 20 (40 for *middle*). The teacher is asked 1,280 problems here.
 
 # %%
 from statistics import fmean
@@ -209,7 +209,7 @@ show(
     distilled.by_skill("Reinforcement ends near the student's own skill"),
     alt="Fifteen students, each with two marks, over what they could do before when made to think. Ten had a skill, from 0.45 "
     "to 1: their open marks, reinforced, lie along the dashed diagonal, but for one far below it (0.20 over 0.59); their filled "
-    "marks, distilled, lie above it, from 0.64 to 1. Five had none: at the left edge the open marks are all at 0.19, the filled "
+    "marks, distilled, lie above it or on it, from 0.64 to 1. Five had none: at the left edge the open marks are all at 0.19, the filled "
     "ones between 0.11 and 0.91.",
 )
 
@@ -221,9 +221,9 @@ distilled.table()
 #
 # Read the figure along the dashed line, *as much as before*. The reinforced students with a skill (open marks) lie near it. Of the ten that had a stage of skill, nine end within 0.1 of what they could do before, when made to think. The tenth went the other way: seed 24 of the full preparation learned to guess, and afterwards it could not think when made to (0.21 after 0.59). The five without a stage of skill stay where they were, with one and the same guess for everything.
 #
-# The distilled students (filled) lie on or above the line. They gained most where reinforcement had little to find; where the skill was complete both arms end at 1.00, and the teacher was not needed. The circles on the left are the prototype's unfair comparison: reinforcement looks hopeless, and distillation anything between a wonder and a failure (0.91, and 0.11, which is worse than the guess).
+# The distilled students (filled) lie on or above the line. They rise furthest above it where reinforcement had little to find; where the skill was nearly complete (0.95 and more) both arms end at 1.00, and the teacher was not needed. The circles on the left are the prototype's unfair comparison: reinforcement looks hopeless, and distillation anything between a wonder and a failure (0.91, and 0.11, which is worse than the guess).
 #
-# And at equal CPU-seconds? For the distilled student the teacher's sampling counts. For both, evaluations do not. (Without a stage of skill, fine-tuning takes 200 steps in place of 40, hence the longer time.)
+# And at equal CPU-seconds? For the distilled student the teacher's sampling counts. For both, evaluations do not.
 
 # %%
 for preparation in distilled.PREPARATIONS:
@@ -234,14 +234,23 @@ for preparation in distilled.PREPARATIONS:
 
 # %%
 show(
-    distilled.over_seconds("middle", "Distillation adds skill; reinforcement adds little, and late"),
+    distilled.over_seconds("middle", "Distillation adds skill; reinforcement hardly any"),
     alt="Accuracy minus what each student could do before when made to think, over CPU-seconds, middle preparation. "
     "Medians of five seeds. Distilled: from below 0.1 to above 0.2 between 5 and 7 seconds. Reinforced: from -0.5 to -0.1 "
     "within 4 seconds, then slowly up, past zero after some 33 seconds and never to 0.1.",
 )
 
 # %% [markdown]
-# With the middle preparation the interval leaves out zero, and all five seeds agree. With the other two it does not: five seeds that differ as much as these allow no more. Look at the reinforced curve's end, too. It creeps above zero: trying does add skill, at a small fraction of the speed. In 40 steps three of the five students rose above what they could do before.
+# With the middle preparation the interval leaves out zero, and all five seeds agree. With the other two it does not: five seeds that differ as much as these allow no more. Look at the reinforced curve's end, too. The median creeps above zero, late. Does trying add skill? Here are the five students of each arm.
+#
+# %%
+for name in ("distilled", "reinforced"):
+    gain = distilled.difference(distilled.arm("middle", name), distilled.prepared("middle", "made_to_think"))
+    print(f"{name:10} above the skill before:", "  ".join(f"{each:+.2f}" for each in gain.differences),
+          f"  mean {gain.mean:+.2f} (95% interval {gain.low:+.2f} to {gain.high:+.2f})")
+
+# %% [markdown]
+# Distillation raised all five. Reinforcement raised three and lowered two, and its interval holds zero: if trying adds skill, 40 steps and five seeds are too few to see it.
 #
 # ### Two controls
 #
@@ -254,7 +263,7 @@ guess(
     "12.corpus",
     "After more of the lazy corpus the five students answer 0.19 right. And when made to think, on average? (Before: "
     f"{fmean(distilled.prepared('middle', 'made_to_think')):.2f})",
-    fmean(distilled.arm("middle", "more corpus", "made_to_think")),
+    round(fmean(distilled.arm("middle", "more corpus", "made_to_think")), 2),
 )
 
 # %%
@@ -263,7 +272,7 @@ print("made to think, after more corpus:   ", distilled.spread(distilled.arm("mi
 print("answers of the distilled, unprompted:", distilled.spread(distilled.arm("middle", "distilled")))
 
 # %% [markdown]
-# A part of what distillation adds is more training, then: the few worked texts in the lazy corpus teach the skill too, under a habit that hides it. This control is the strongest objection to the comparison above, and it stands. Reinforcement after it would start from 0.83 instead of 0.68; five seeds of that were not run. What the teacher's samples have over the corpus is that every one of them is worked out and right, so that skill and habit are learned at once, and that nobody needs to own a corpus with worked texts.
+# About three quarters of the skill that distillation adds is more training, then: the few worked texts in the lazy corpus teach it too, under a habit that hides it. This control is the strongest objection to the comparison above, and it stands. Reinforcement after it would start from 0.83 instead of 0.68; five seeds of that were not run. What the teacher's samples have over the corpus is that every one of them is worked out and right, so that skill and habit are learned at once, and that nobody needs to own a corpus with worked texts.
 
 # %% [markdown] tags=["beat"]
 # ## What imitation means, on two words
@@ -286,9 +295,9 @@ for p_teacher, p_student in (([0.9, 0.1], [0.5, 0.5]), ([0.5, 0.5], [0.98, 0.02]
 # Fine-tuning on samples takes the forward one. If $y$ is drawn from the teacher, the mean of $-\log p_S(y)$ is $\mathrm{KL}(p_T \| p_S)$ plus the teacher's own entropy, which no student can change. (Filtering bends it a little: the samples come from the teacher *given that it was right*.)
 #
 # ### Exercise: three losses
-# ●●●○○ · 10 min · the same three numbers are in every distillation library, and a forgotten mask raises no error in any of them.
+# ●●●○○ · 10 min · they say what a student imitates, and a forgotten mask raises no error.
 #
-# From logits of both models (`student_MV`, `teacher_MV`), the tokens that came (`tokens_M`) and which of them belong to the response (`response_M`): the fine-tuning loss $-\log p_S(\text{token})$, the forward and the reverse divergence, each as a mean over the response.
+# From logits of both models (`student_MV`, `teacher_MV`), the tokens that came (`tokens_M`, already shifted: row $m$ is the prediction of token $m$) and which of them belong to the response (`response_M`): the fine-tuning loss $-\log p_S(\text{token})$, the forward and the reverse divergence, each as a mean over the response.
 # By hand: three tokens, the first belongs to the problem. The student gives both words 0.5 everywhere, the teacher (0.9, 0.1) and (0.5, 0.5): fine-tuning 0.6931, forward $(0.3681 + 0)/2 = 0.1840$, reverse $(0.5108 + 0)/2 = 0.2554$.
 
 # %% tags=["exercise"]
@@ -317,12 +326,14 @@ def logits(model):
     return model(ids_BT).logits[:, :-1].flatten(0, 1)
 
 
-for name, model in {"prepared": prepared, "distilled": student}.items():
+for name, model in {"prepared": prepared, "distilled": student, "teacher": teacher}.items():
     losses = imitation_losses(logits(model), logits(teacher), labels_M.clamp(min=0), labels_M != -100)
     print(f"{name:9} fine-tuning {losses[0]:.3f}   forward {losses[1]:.3f}   reverse {losses[2]:.3f}   nats a token")
 
 # %% [markdown]
-# All three fell, though only the first was trained on. The reverse divergence had been the largest, and some four tenths of it came from one token in 29: after `<think>` the prepared student closes the thought with probability 0.8, the teacher hardly ever.
+# All three fell, though only the first was trained on. The distilled student's first number is below its second, which the sum above rules out for plain samples. These are filtered, and the last row shows what that does: against itself the teacher is at 0, and its own loss on the texts is nearly 0 as well. The slips that its distribution still counts have been taken out of the texts.
+#
+# The reverse divergence had been the largest, and some four tenths of it came from one token in 29: after `<think>` the prepared student closes the thought with probability 0.8, the teacher hardly ever.
 #
 # A student that imitates texts practises on texts it would not have written. Its own slip, in the second value of a chain, leads to a place where no sample has been. **On-policy distillation** turns this round: the student writes, the teacher gives its distribution at every token of what was written, and the loss is the reverse divergence over the whole vocabulary. DeepSeek-V4 was finished that way, with more than ten specialists as teachers (arXiv 2606.19348). It needs the teacher's weights at hand, where R1's students needed a file of texts.
 #
@@ -354,7 +365,7 @@ def worked_out(question, answer):
 
 
 stricter = harvest(base, tokenizer, task, sampling, worked_out)
-for rule, kept in {"right": verified, "right, with a thought": stricter}.items():
+for rule, kept in {"right": verified, "right, with a thought": stricter, "right, from R1-Zero": found}.items():
     pupil, _ = fine_tuned(kept.samples, label=None, steps=24)
     score = greedy(pupil)
     print(f"{rule}: {100 * kept.approved_share:.0f} of 100 answers pass, {len(kept.samples)} samples; "
@@ -363,7 +374,7 @@ for rule, kept in {"right": verified, "right, with a thought": stricter}.items()
 # %% [markdown]
 # Of 100 answers 18 or 19 are thoughts that are right and some 11 are lucky guesses. So two lessons in two lines. The filter alone turned a lazy model's answers into a fairly good textbook: thinking pays, so thinking passes. Do this again and again with the student as its own next teacher and you have **expert iteration**, reinforcement learning's oldest relative. But every guess that passed is a lesson in guessing, and one more rule, which reads the thought and not only the answer, mends it.
 #
-# On chains, then, R1-Zero's advantage as a teacher is a matter of yield: nine in ten of its answers pass, and three in ten of the base's. On problems that a base solves once in a thousand times, that is the difference between a corpus and none.
+# On chains, then, R1-Zero's advantage as a teacher is mostly a matter of yield: nine in ten of its answers pass, and two in ten of the base's. (Each line is one student after 24 steps, caught on its way; the last two are close.) On problems that a base solves once in a thousand times, that is the difference between a corpus and none.
 #
 # R1's authors, too, filtered for more than the answer: mixed languages, long paragraphs and blocks of code went out (section 2.3.3).
 
@@ -411,7 +422,7 @@ compare_table([
 # %% [markdown]
 # Three things differ. Nobody measured what their base model could have done when made to think; ours had a skill that we set. Their teacher is far from perfect on the test; ours is perfect on its task when greedy, so a student can reach it and never pass it. And their students learned to reason about problems that differ from one another, where ours learned one procedure.
 #
-# What a small model gains from reinforcement alone depends on the small model, in the paper, too. In appendix G.1 a 7B dense model and a 16B mixture of experts did not benefit. In appendix F.1 a 7B model trained on mathematics, Qwen2-Math-7B, went to 22.3% (its instruct sibling has 7.9%). DeepSeek's reading is that the base has to be strong enough. On chains that sentence has a number: the accuracy when made to think. Kim and colleagues find the same division of labour in small language models: reinforcement raises the accuracy on what a model can solve at all; distillation raises that, too, if it brings new knowledge (arXiv 2505.14216).
+# What a small model gains from reinforcement alone depends on the small model, in the paper, too. In appendix G.1 a 7B dense model and a 16B mixture of experts did not benefit. In appendix F.1 a 7B model trained on mathematics, Qwen2-Math-7B, went to 22.3% (its instruct sibling has 7.9%). DeepSeek's reading is that the base has to be strong enough. On chains that sentence has a number: the accuracy when made to think. Kim and colleagues find the same division of labour in small language models: reinforcement raises the accuracy and not the range of what a model can solve; distillation widens the range, if it brings new knowledge (arXiv 2505.14216).
 
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
@@ -448,7 +459,7 @@ for seconds in (min(alone_s), fmean(alone_s), max(alone_s)):
     print(f"at {seconds:.0f} seconds alone, the teacher pays from {students_to_pay(once_s, each_s, seconds)} students on")
 
 # %% [markdown]
-# A student that has the skill needs nobody. Of the fifteen, four could do more than 0.9 when made to think, and reinforced alone they came to 0.95 within 3 to 35 CPU-seconds. Teaching one takes 3.3. At the low end no number of students repays the teacher, at the mean of the four ten of them do. The other eleven never came to 0.95 alone, in 20 or 40 steps: for them there is nothing to weigh.
+# A student that has the skill needs nobody. Of the fifteen, four could do more than 0.9 when made to think, and reinforced alone they came to 0.95 within 3 to 35 CPU-seconds. Teaching one takes 3.3. At the low end no number of students repays the teacher, at the mean of the four ten of them do. The other eleven never came to 0.95 alone, in 20 or 40 steps: for them there is nothing to weigh. (Distilled, two of the eleven did.)
 #
 # Not measured here: a second round, in which the distilled student is reinforced. DeepSeek say that it gives significant further gains and left it to others (arXiv 2501.12948v1, section 3.2). Ours has no room above 1.
 
@@ -494,7 +505,7 @@ receipt([
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
 # - Distillation is fine-tuning on a teacher's verified answers; what the filter does not read, the student learns as well.
-# - Reinforcement brings out the skill that a student has, and adds to it slowly; distillation adds skill at once, up to the teacher's.
+# - Reinforcement brings out the skill that a student has, and adds little to it in our runs; fine-tuning on worked texts adds skill in seconds, and a teacher is where such texts come from.
 # - A fair comparison prepares both students alike, counts the seconds of both, and shows what the student could do before.
 #
 # ## Sources

@@ -1,6 +1,7 @@
 """Exercises of chapter 12, Distillation."""
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -23,6 +24,7 @@ def _keep_inputs(g: torch.Generator):
     yield {"groups": [("7 + 3 * 4", [(WRONG, False), (WORKED, True), (WORKED, True), (GUESS, True)])], "limit": 2}
     yield {"groups": [("7 + 3 * 4", [(WORKED, True)] * 3 + [(GUESS, True)])], "limit": 2}
     yield {"groups": [("7 + 3 * 4", [(WORKED, True), (OTHER, True), (GUESS, True)])], "limit": 1}
+    yield {"groups": [("7 + 3 * 4", [(WORKED, True), (GUESS, True), (WORKED, True)])], "limit": 3}
     yield {
         "groups": [
             ("7 + 3 * 4", [(GUESS, True), (WORKED, True)]),
@@ -51,9 +53,13 @@ def _keep(right=True, once="problem", first=None, last=None, order=list):
         kept, seen = [], set()
         for problem, answers in groups:
             answers = answers[:limit] if first == "asked" else answers
+            answers = list(dict(answers).items())[:limit] if first == "different" else answers
             texts = [text for text, verdict in answers if verdict or not right]
             texts = texts[:limit] if first == "right" else texts
-            texts = list(dict.fromkeys(texts)) if once else texts
+            if once == "neighbours":
+                texts = [text for before, text in pairwise([None, *texts]) if text != before]
+            elif once:
+                texts = list(dict.fromkeys(texts))
             if once == "everywhere":
                 texts = [text for text in texts if text not in seen]
                 seen.update(texts)
@@ -75,11 +81,14 @@ KEEP_VERIFIED = Exercise(
         Wrong("not verified", _keep(right=False), "you keep answers that are wrong: the student would learn them, too."),
         Wrong("repeated", _keep(once=None), "you keep the same answer to a problem twice. A teacher that is sure repeats itself, and the problems that it is sure of would fill the corpus."),
         Wrong("once everywhere", _keep(once="everywhere"), "you drop an answer because another *problem* had the same text; it is a new lesson there."),
+        Wrong("neighbours", _keep(once="neighbours"), "you compare a text with the one before it only; the same text may come back later."),
+        Wrong("limit before the verdict, repeats gone", _keep(first="different"), "you look at the first `limit` different texts only; a right one may come later."),
+        Wrong("texts alone", lambda groups, limit: [text for _, text in keep_verified(groups, limit)], "you give the texts without their problems; the student learns pairs, (problem, text)."),
         Wrong("limit before the verdict", _keep(first="asked"), "you look at the first `limit` answers only; a right one may come later."),
         Wrong("limit before repeats", _keep(first="right"), "you count repeats towards the limit: cut after they are gone."),
         Wrong("limit for all", _keep(last="whole"), "your limit holds for all problems together; it is one for each problem."),
         Wrong("sorted", _keep(order=sorted), "you change the order; keep the answers as they came (a `set` loses the order as well)."),
-        Wrong("the last", _keep(order=lambda texts: texts[::-1]), "you keep the last ones; keep the first."),
+        Wrong("the last", _keep(order=lambda texts: texts[::-1]), "you keep the last ones, or they are in another order than they came in (a `set` loses the order); keep the first, as they came."),
     ),
     hints=(
         "Three sieves, one after the other, and afresh for each problem: verdict, repeats, limit. A dict keeps keys once and in order.",
@@ -118,15 +127,18 @@ def imitation_losses(student_MV, teacher_MV, tokens_M, response_M):
     return sft, distill.divergence(student_AV, teacher_AV), distill.divergence(student_AV, teacher_AV, reverse=True)
 
 
-def _losses(masked=True, divide="response", swap=False, entropy=True, said="student", reduce="sum", raw=False):
+def _losses(masked=True, divide="response", swap=False, entropy=True, said="student", reduce="sum", raw=False, logits=False, flip=False, one=False):
     def losses(student_MV, teacher_MV, tokens_M, response_M):
-        rows = response_M if masked else torch.ones_like(response_M)
+        rows = ~response_M if flip else response_M if masked else torch.ones_like(response_M)
         p, q = teacher_MV[rows].log_softmax(-1), student_MV[rows].log_softmax(-1)
         chosen = (student_MV[rows].softmax(-1) if raw else q) if said == "student" else p
         count = len(response_M) if divide == "all" else 1 if divide == "none" else len(p)
         sft = -chosen.gather(1, tokens_M[rows][:, None]).sum() / count
+        p, q = (teacher_MV[rows], student_MV[rows]) if logits else (p, q)
         forward = p.exp() * ((p if entropy else 0) - q)
         reverse = q.exp() * ((q if entropy else 0) - p)
+        if one:
+            forward, reverse = (x.gather(1, tokens_M[rows][:, None]) for x in (forward, reverse))
         wide = p.shape[1] if reduce == "mean" else 1
         forward, reverse = forward.sum() / count / wide, reverse.sum() / count / wide
         return (sft, reverse, forward) if swap else (sft, forward, reverse)
@@ -151,6 +163,9 @@ IMITATION_LOSSES = Exercise(
         Wrong("the teacher's", _losses(said="teacher"), "your fine-tuning loss asks how likely the *teacher* finds its own token; the student is the one to learn."),
         Wrong("mean over the vocabulary", _losses(reduce="mean"), "you divide by the vocabulary, too (the default of kl_div does): sum over V, mean over the tokens."),
         Wrong("no logarithm", _losses(raw=True), "your fine-tuning loss is minus a probability; take the logarithm."),
+        Wrong("no softmax", _losses(logits=True), "your divergences take logits for logarithms of probabilities; apply log_softmax first."),
+        Wrong("the other rows", _losses(flip=True), "you learn the problem and leave the response out: `response_M` is True where a token is to be learned."),
+        Wrong("one token", _losses(one=True), "your divergences look at the token that came; they are sums over the whole vocabulary."),
     ),
     hints=(
         "Select the response's rows first; then everything is a mean over rows. Fine-tuning looks at one token of each row, the divergences at all V.",
@@ -172,6 +187,7 @@ IMITATION_LOSSES = Exercise(
 def _pay_inputs(g: torch.Generator):
     yield {"once_s": 100.0, "each_s": 5.0, "alone_s": 30.0}
     yield {"once_s": 99.0, "each_s": 5.0, "alone_s": 30.0}
+    yield {"once_s": 51.0, "each_s": 5.0, "alone_s": 30.0}
     yield {"once_s": 110.0, "each_s": 4.0, "alone_s": 30.0}
     yield {"once_s": 100.0, "each_s": 30.0, "alone_s": 30.0}
     yield {"once_s": 100.0, "each_s": 31.0, "alone_s": 30.0}
@@ -192,6 +208,7 @@ STUDENTS_TO_PAY = Exercise(
         Wrong("rounded", _never(lambda once, saved: round(once / saved)), "you round to the nearest; a fraction of a student is not enough, take the next one."),
         Wrong("a fraction", _never(lambda once, saved: once / saved), "your number of students is a fraction."),
         Wrong("floor", _never(lambda once, saved: math.floor(once / saved)), "you stop one student early: with your number the teacher is not cheaper yet."),
+        Wrong("one too many", _never(lambda once, saved: math.ceil(once / saved) + 1), "you give one student too many: with one fewer the teacher is cheaper already (only at a tie is it one more)."),
         Wrong("free tuning", lambda once, each, alone: math.floor(once / alone) + 1, "you forget that each student is still fine-tuned, which takes each_s."),
         Wrong("a teacher each", lambda once, each, alone: 1 if once + each < alone else math.inf, "you pay for a teacher with every student; one teacher serves all."),
         Wrong("always", lambda once, each, alone: math.floor(once / (alone - each)) + 1 if alone != each else math.inf, "when fine-tuning takes longer than learning alone, no number of students is enough; give float('inf')."),

@@ -65,6 +65,15 @@ def test_three_of_five_students_rose_above_what_they_could_do_before():
     assert sum(end > skill for end, skill in ends) == 3
 
 
+def test_reinforcement_shows_no_gain_over_the_skill_before_and_distillation_does():
+    before = distilled.prepared("middle", "made_to_think")
+    tried = distilled.difference(distilled.arm("middle", "reinforced"), before)
+    taught = distilled.difference(distilled.arm("middle", "distilled"), before)
+    assert not tried.clear and taught.clear and min(taught.differences) > 0
+    more = distilled.difference(distilled.arm("middle", "more corpus", "made_to_think"), before)
+    assert more.mean / taught.mean == pytest.approx(0.75, abs=0.03)
+
+
 def test_the_controls_of_the_middle_preparation():
     assert not distilled.difference(distilled.arm("middle", "true traces"), distilled.arm("middle", "distilled")).clear
     for arm, expected in (("true traces", 0.88), ("distilled", 0.88), ("more corpus", 0.19)):
@@ -80,6 +89,8 @@ def test_four_students_with_the_skill_came_to_095_alone_and_no_other_did():
     assert len(found) == 4 and min(found) > 3 and max(found) < 35
     assert all(seconds == float("inf") for *_, seconds in distilled.seconds_to(0.95, skill=0)[:5])
     assert sum(seconds < float("inf") for *_, seconds in distilled.seconds_to(0.95, skill=0)) == 4
+    weak = [arms["distilled"]["accuracy"] for *_, skill, arms in PAIRS if skill < 0.9]
+    assert len(weak) == 11 and sum(right >= 0.95 for right in weak) == 2
 
 
 def slips(text):
@@ -116,6 +127,7 @@ def test_the_token_after_think_has_four_tenths_of_the_reverse_divergence():
     student, teacher = (minimoe.load(data_path(name), dtype=torch.float32) for name in ("distill/prepared", "zero"))
     with torch.no_grad():
         q_BTV, p_BTV = (model(ids_BT).logits[:, :-1].log_softmax(-1) for model in (student, teacher))
+        taught_BTV = minimoe.load(data_path("distill"), dtype=torch.float32)(ids_BT).logits[:, :-1].log_softmax(-1)
     reverse_BT = (q_BTV.exp() * (q_BTV - p_BTV)).sum(-1)
     response_BT = response_labels(ids_BT)[:, 1:] != -100
     think, close = (tokenizer.encode(mark, special=True)[0] for mark in ("<think>", "</think>"))
@@ -123,6 +135,10 @@ def test_the_token_after_think_has_four_tenths_of_the_reverse_divergence():
     assert reverse_BT[after_BT].sum() / reverse_BT[response_BT].sum() == pytest.approx(0.4, abs=0.06)
     assert q_BTV[after_BT][:, close].exp().mean() == pytest.approx(0.8, abs=0.05)
     assert p_BTV[after_BT][:, close].exp().mean() < 0.01
+    said = [x_BTV[response_BT].gather(1, ids_BT[:, 1:][response_BT][:, None]) for x_BTV in (taught_BTV, p_BTV)]
+    forward_BT = (p_BTV.exp() * (p_BTV - taught_BTV)).sum(-1)
+    entropy_BT = -(p_BTV.exp() * p_BTV).sum(-1)
+    assert -said[0].mean() < forward_BT[response_BT].mean() and -said[1].mean() < entropy_BT[response_BT].mean() / 2
 
 
 def test_the_base_works_out_one_chain_in_five_and_guesses_one_in_seven_of_the_rest():
