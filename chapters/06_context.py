@@ -66,7 +66,7 @@ for speed in (2.0, 0.05):
     print(f"   a new angle is up to {max(away):.1f} away from all of these")
 
 # %% [markdown]
-# The fast pair has been round the circle five times; whatever comes later lies close to something it knows. The slow pair has seen an eighth of its circle. Beyond 16 tokens it meets angles that no weight was ever fitted to.
+# The fast pair has been round the circle nearly five times; whatever comes later lies close to something it knows. The slow pair has seen an eighth of its circle. Beyond 16 tokens it meets angles that no weight was ever fitted to.
 
 # %% [markdown] tags=["beat"]
 # ## Wavelengths
@@ -105,10 +105,10 @@ for name, width, theta, length in (("DeepSeek-V3", 64, 1e4, 4096), ("our model",
     print(f"{name}: {finished} of {width // 2} pairs finish a turn in {length} tokens")
 
 # %% [markdown]
-# 9 of V3's pairs never finish a turn in training, and 3 of ours. We chose our $\theta = 100$ so that the shares are alike.
+# 9 of V3's pairs never finish a turn in training, and 3 of ours. We chose our $\theta = 100$ so that, as in V3, most pairs finish and some do not.
 #
 # ### Exercise: which two numbers are a pair?
-# ●●○○○ · 6 min · two layouts are in use, and weights read with the wrong one give fluent nonsense.
+# ●●○○○ · 6 min · two layouts are in use, and weights read with the wrong one raise no error.
 #
 # DeepSeek pairs neighbours: numbers 0 and 1, 2 and 3, and so on ("interleaved"). Turn the pairs $(a, b)$ of each row of `x_TR` by the row's angles in `angles_TP`, one angle a pair: $(a \cos - b \sin,\; a \sin + b \cos)$.
 # By hand: `[1, 0, 0, 0]` with angles $\pi/2$ and 0.1 gives `[0, 1, 0, 0]`.
@@ -140,7 +140,7 @@ for name, mistake in (("the other layout", half_split_rope), ("no rotation at al
         print(f"{name:18} {evaluate(nano, text_MT):.2f}")
 
 # %% [markdown]
-# The wrong layout is nearly as bad as no positions at all. No error was raised, since both layouts have the same shapes. This mix-up has happened in serving engines.
+# The wrong layout costs 0.56 nats, nearly as much as no positions at all (0.68). No error was raised, since both layouts have the same shapes. This mix-up has been reported of a serving engine (vLLM, issue 26995).
 
 # %% [markdown] tags=["beat"]
 # ## Beyond the trained length
@@ -162,14 +162,14 @@ show(
 )
 
 # %% [markdown]
-# The first look grows dim, although letter and digit still stand side by side. The second collapses: a digit that carries only part of a name is found by hardly any question. Two things are new in a longer row:
+# The first look grows dim, although letter and digit still stand side by side. The second collapses, and is hit twice: the digits carry only part of a name, and the question has the whole row to search. Two things are new in a longer row:
 #
 # - **Angles.** The distances to far tokens are angles that the slow pairs never met, and some of them may score high by accident.
-# - **The crowd.** Eight times as many tokens share each softmax. A token with a low score still takes a little weight, and there are many.
+# - **The crowd.** In a row of 512, eight times as many tokens share each softmax. A token with a low score still takes a little weight, and there are many.
 #
 # The next two beats take one each. Then we measure which of the two did the damage.
 #
-# The usual picture for this is the **retrieval map** or needle test: the share of right answers by length of the row and by **depth**, the place of the asked record from 0 (beginning) to 1 (end). Every cell is 24 questions; the rows below were not seen in training.
+# The usual picture for this is the **retrieval map** or needle test: the share of right answers by length of the row and by **depth**, the place of the asked record from 0 (beginning) to 1 (end). Every cell is 24 questions, in rows made for this test.
 
 # %%
 depths = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -181,7 +181,7 @@ show(map_figure(before, "Trained on 64 tokens: beyond, it finds less and less"))
 #
 # To read $s$ times as far, one could divide every position by $s$: the longest row then ends at the angle where training ended. That is **position interpolation**. Its price is at the other end: neighbours, one token apart, now differ by $1/s$ of the angle they had, and the first look needs exactly that.
 #
-# **YaRN** treats the pairs by how often they turn in training. A pair that turns more than $\beta_{fast} = 32$ times is left alone. One that turns less than $\beta_{slow} = 1$ times is slowed down by $s$. Between, the two frequencies are mixed along a **ramp**. The pair that turns $\beta$ times within $L$ tokens has the index
+# **YaRN** treats the pairs by how often they turn in training. A pair that turns more than $\beta_{fast} = 32$ times is left alone. One that turns less than $\beta_{slow} = 1$ times is slowed down by $s$. Between, the pair's own frequency $f_i = \theta^{-2i/R}$ and the slowed one are mixed along a **ramp** $r_i$. The pair that turns $\beta$ times within $L$ tokens has the index
 #
 # $$i(\beta) = R\, \frac{\ln (L / 2\pi\beta)}{2 \ln \theta}, \qquad r_i = \mathrm{clamp}\Big(\frac{i - \lfloor i(\beta_{fast}) \rfloor}{\lceil i(\beta_{slow}) \rceil - \lfloor i(\beta_{fast}) \rfloor},\, 0,\, 1\Big), \qquad f'_i = (1 - r_i)\, f_i + r_i\, f_i / s .$$
 
@@ -198,12 +198,12 @@ for name, (R, theta, L, beta_fast) in models.items():
     print(f"begins at {begin:6.3f} -> {low:2}, ends at {end:6.3f} -> {high:2}")
 
 # %% [markdown]
-# V3 keeps pairs 0 to 10, slows 23 to 31 down by 40, and mixes the twelve between. The betas count *turns*, so they must suit the length. In our 64 tokens no pair turns 32 times, and V3's betas would slow down every pair but the first. Kimi-K2 has both betas at 1: whatever finishes a turn is kept. We do the same, and measure below what V3's would have done.
+# V3 keeps pairs 0 to 10, slows 23 to 31 down by $s = 40$ (its config permits 163,840 tokens, 40 times 4,096), and mixes the twelve between. The betas count *turns*, so they must suit the length. In our 64 tokens no pair turns 32 times, and V3's betas would slow down every pair but the first. Kimi-K2 has both betas at 1: whatever finishes a turn is kept. We do the same, and measure below what V3's would have done.
 #
 # ### Exercise: YaRN's frequencies
 # ●●●○○ · 10 min · five numbers of a config, and every position of the model depends on them.
 #
-# Return the `width / 2` frequencies $f'_i$ as a tensor (float32). The lower end of the ramp is at least 0.
+# Return the `width / 2` frequencies $f'_i$ as a tensor (float32); `factor` is $s$, `length` $L$. The lower end of the ramp is at least 0.
 # By hand, `width` 8, `theta` 100, `factor` 4, `length` 64, $\beta$ 4 and 1: $i(4) = 0.81$ and $i(1) = 2.02$, so the ramp is 0, 1/3, 2/3, 1, and the frequencies are 1, 0.237, 0.05, 0.0079.
 
 # %% tags=["exercise"]
@@ -256,7 +256,7 @@ print(f"V3's scores are multiplied by {scaled:.4f} instead of {192**-0.5:.4f}")
 hints("06.attention_scale")
 
 # %% [markdown]
-# So YaRN is two things: slower pairs and a sharper softmax. Which one helps? The study behind this chapter (`python data/context/train.py`) took models of several seeds, stretched each six ways, and asked *before* any further training. Place your bet: slower pairs, or the sharper softmax?
+# So YaRN is two things: slower pairs and a sharper softmax. Which one helps? The study behind this chapter (`python data/context/train.py`) took models of five seeds, stretched each six ways, and asked 180 questions a length (nine depths, 20 each) *before* any further training. **Extrapolation** changes nothing; `yarn` has V3's betas, 32 and 1. Place your bet: slower pairs, or the sharper softmax?
 
 # %%
 from minimoe_course.ch06 import recorded, seed_map, share_of_seeds, spread
@@ -275,9 +275,22 @@ def table(when):
 table("before")
 
 # %% [markdown]
-# At 512 tokens, extrapolation guesses. Interpolation loses even the rows it was trained on: neighbours have become hard to tell apart. Slower pairs alone help a little at 128 and 256, and not at 512. The sharper softmax alone, one number, brings most of what YaRN brings; the two together bring most of all. **In this model the crowd did most of the damage, and the angles little.**
+# At 512 tokens, extrapolation finds no more than guessing a digit would, 10%. Interpolation answers worse even in rows of the trained length: neighbours have become hard to tell apart. Slower pairs alone help a little at 128 and 256, and not at 512. The sharper softmax alone, one number, brings most of what YaRN brings; the two together bring most of all. The model on this page is seed 0, the worst of the five under YaRN: its map above, from 120 other questions a length, has 58% at 512; the mean of the seeds is 84%.
 #
-# How can angles matter so little? Two thirds of each query and key carry no position ($N = 32$ of $N + R = 48$; in V3 128 of 192). Take all rotations away and ask again, in rows of 64 tokens:
+# So was it the crowd? What repairs a thing need not be what broke it. Test the angles without a crowd: rows of 64 tokens, but the question stands 448 positions farther on, so that its distance to every record is new.
+
+# %%
+from minimoe.model.rope import rope_turns
+
+def asked_from_afar(config, positions, dtype):
+    return rope_turns(config, positions + 448 * (positions >= 62), dtype)
+
+with patch("minimoe.model.transformer.rope_turns", asked_from_afar):
+    afar = retrieval(base, needles, [64], depths, trials=24).by_length()[64]
+print(f"new angles, no crowd: {afar:.0%} right; in rows of 512, with both: {before.by_length()[512]:.0%}")
+
+# %% [markdown]
+# **In this model the crowd did most of the damage, and the angles little.** How can angles matter so little? Two thirds of each query and key carry no position ($N = 32$ of $N + R = 48$; in V3 128 of 192). Take all rotations away and ask again, in rows of 64 tokens:
 
 # %%
 with patch("minimoe.model.mla.apply_rope", no_rope):
@@ -286,7 +299,7 @@ rotated = before.by_length()[64]
 print(f"no rotation: {without:.0%} right, with rotations {rotated:.0%}, by chance {needles.chance:.0%}")
 
 # %% [markdown]
-# Content alone finds more than half. YaRN was developed on LLaMA, where the whole head rotates; there the angles have more to spoil. We have not measured one here.
+# Without any rotation it still finds more than half; picking one of the row's four records blindly would be right in about a third of the rows. YaRN was developed on LLaMA, where the whole head rotates; there the angles have more to spoil. We have not measured one here.
 
 # %% [markdown]
 # ## A second phase
@@ -329,7 +342,7 @@ for name, found in told.items():
 #
 # How far can you stretch without training, and does more sharpening help more? The explorer holds wavelengths against the trained length, shows the ramp, and measures our model under whatever the sliders say.
 #
-# **Try first:** move *Factor* to 1 and look at the three pairs above the trained length. Then open *What is still found*, press *Measure*, and again with *mscale* at 0 and at 2: same angles, a flatter and a sharper softmax.
+# **Try first:** move *Factor* to 1 and look at the three pairs above the trained length. Set it back to 8, open *What is still found*, press *Measure*, and again with *mscale* at 0 and at 2: same angles, a flatter and a sharper softmax.
 
 # %% tags=["play"]
 from minimoe_widgets import ContextExplorer
@@ -381,7 +394,7 @@ compare_table(zip(what, ours, v3, sources), ours="ours")
 # %% [markdown] tags=["when-it-pays"]
 # ## When does it pay?
 #
-# Is it YaRN that does the work, or the second phase? The study trained all six ways for the same 160 steps on the same rows and asked along the way, always in rows of 512.
+# Is it YaRN that does the work, or the second phase? The study trained all six ways for the same 160 steps on the same rows and asked along the way, always in rows of 512: 40 questions a seed at five depths, fewer than in the tables, so a point may differ from them by some per cent.
 
 # %% tags=["when-it-pays"]
 show(
@@ -401,13 +414,13 @@ table("after")
 # %% [markdown]
 # Three things to read off.
 #
-# - **The right end.** Every way arrives, extrapolation included: a small model can be moved to new angles in 60 steps. Interpolation still errs in short rows. V3's betas end lower than betas of 1; we think because they slow down the pairs that tell neighbours apart.
+# - **The right end.** Every way arrives, extrapolation included, which answers at 512 after 80 steps on rows of 256 alone: this small model gets used to a longer row quickly. Interpolation still errs in short rows. V3's betas end lower than betas of 1; we think because they slow down the pairs that tell neighbours apart.
 # - **The left end.** This is what YaRN buys: most of it is found before the first step. Where a step is 63 million tokens, that is worth having; where it is a thousand, it is not.
-# - **The dip.** The first 80 steps are on rows of 256, and what YaRN finds at 512 falls meanwhile. Training at one length can cost another; the curve recovers with the rows of 512.
+# - **The dip.** Between steps 20 and 60, in rows of 256, what YaRN finds at 512 falls, by a tenth or more in two of the five seeds with betas of 1 and in three with V3's. The median rises again from step 60, before the first row of 512 comes at step 81. Training at one length can cost another, for a while; why it turns so early we have not found out.
 #
 # And three caveats. The hay is random letters, and nothing in it resembles a record; real text has more to confuse. One question takes one look-up: a model can pass this test and still fail to reason over what it read. And six ways, five seeds and one size are an observation, not a law.
 #
-# One more fork between codes: DeepSeek's own inference code switches YaRN on only if it is asked for more than 4,096 tokens; `transformers` applies it at every length, and so does `minimoe`. The two give different numbers for a short prompt, since YaRN changes the scale and the middle pairs everywhere. The weights were trained with YaRN on in both phases.
+# One more fork between codes: DeepSeek's own inference code switches YaRN on only if it is asked for more than 4,096 tokens; `transformers` applies it at every length, and so does `minimoe`. The two give different numbers for a short prompt, since YaRN changes the scale and all but the fastest pairs everywhere. The weights were trained with YaRN on in both phases.
 
 # %% tags=["nbval-check-output"]
 receipt([
@@ -416,6 +429,7 @@ receipt([
     ("tokens of each of V3's two phases", "62.9B", "computed from arXiv 2412.19437 section 4.3"),
     ("retrieval, all seeds and lengths", "data/context/retrieval.json", "source: python data/context/train.py"),
     ("a part of it measured again", "stored models", "asserted by tests/data/test_context.py"),
+    ("what is said of seeds, dip and far questions", "see the text", "asserted by tests/course/test_chapter_06.py"),
 ])
 
 # %% [markdown] tags=["check-yourself"]
@@ -425,7 +439,7 @@ receipt([
 #
 # <details><summary>Answer</summary>
 #
-# Not on the circle. A pair that turned many times has met every angle; a new position is an old angle. And these pairs are what tells one token back from two.
+# Not on the circle. A pair that turned many times has met angles close to every one; a new position is an old angle, or nearly. And these pairs are what tells one token back from two.
 #
 # </details>
 #
