@@ -126,8 +126,8 @@ report("reward + 9", rewards_O + 9)
 # ### Exercise: the reward
 # ●○○○○ · 5 min · the mistake that makes every reward of a run zero without an error message.
 #
-# Here the format is paid for, too: $R = \mathbb{1}[\text{said} = \text{answer}] + 0.1 \cdot \mathbb{1}[\text{a closed thought, and something said after it}]$. A response is `<think>thought</think>said`; without a closed thought at its beginning all of it is what was said. Some chat templates, R1's among them, write `<think>` at the end of the *prompt*: then the model's `text` begins inside the thought. `opened` is what the template has written of the response, `""` or `"<think>"`.
-# By hand, for the answer "3": `"", "<think>1+2=3</think>3"` gives 1.1; `"<think>", "1+2=3</think>3"` gives 1.1, too; `"", "3"` gives 1; `"", "<think>3"` gives 0.
+# Here the format is paid for, too: $R = \mathbb{1}[\text{said} = \text{answer}] + 0.1 \cdot \mathbb{1}[\text{a closed thought, and something said after it}]$. A response is `<think>thought</think>said`, and its first `</think>` closes the thought; without a closed thought at its beginning all of it is what was said. Some chat templates, R1's among them, write `<think>` at the end of the *prompt*: then the model's `text` begins inside the thought. `opened` is what the template has written of the response, `""` or `"<think>"`.
+# By hand, for the answer "3": `"", "<think>1+2=3</think>3"` gives 1.1; `"<think>", "1+2=3</think>3"` gives 1.1, too; `"", "3"` gives 1; `"", "<think>3"` gives 0, and so does `"", "1+2=3</think>3"`.
 
 # %% tags=["exercise"]
 def reward(opened, text, answer):
@@ -226,7 +226,7 @@ for right in (1, 4, 8, 15):
 # Undivided, a question that is answered once in 16 times pushes a quarter as hard as one answered half the time; divided, half as hard. So the division lifts the rare and the nearly certain ones. Dr.GRPO (arXiv 2503.20783) calls this a bias and leaves the division out; so does DeepSeek-V3.2. On our task it makes no visible difference (below).
 #
 # ### Exercise: the advantages of a group
-# ●●○○○ · 6 min · the check knows eleven ways to get these three operations wrong.
+# ●●○○○ · 6 min · the check knows thirteen ways to get these three operations wrong.
 #
 # `rewards_PO` has a row for each of $P$ questions and a column for each of $O$ answers. Give $A = (R - \mathrm{mean}) / (\mathrm{std} + 10^{-4})$ with mean and standard deviation of each *row*; the deviation divides by $O - 1$, as torch's does.
 # By hand: `[[0, 0, 0, 1]]` has the mean 0.25 and the deviation 0.5, so `[[-0.5, -0.5, -0.5, 1.5]]`, a hair less. A row of equal rewards gives zeros.
@@ -460,7 +460,7 @@ for clip in (10.0, 0.2):
     found_S = [learner.learn(drawn, group_advantages(scores_PO), lr=3e-4) for _ in range(6)]
     print(f"clip {clip:g}: {evaluation(learner.model)['accuracy']:.0%} right, held out, after six updates")
     print("  clipped in each:", "  ".join(f"{seen['clip_fraction']:5.1%}" for seen in found_S))
-    print("  KL before each: ", "  ".join(f"{seen['kl']:5.3f}" for seen in found_S))
+    print("  KL before each: ", "  ".join(f"{round(seen['kl'], 3) + 0.0:5.3f}" for seen in found_S))
 
 # %% [markdown]
 # In the first update all ratios are 1, and no clip acts. R1's acts in none of the six: here it is no clip at all. With 0.2 a tenth of all tokens falls silent from the third update on, the policy stays near where it was, and of the other's gain in accuracy, from 20% to 81%, it makes a third. (One run each; three seeds follow where every term is switched off.)
@@ -482,7 +482,7 @@ for temperature in (1.0, 0.7):
 #
 # ## Long answers, short answers, and a leash
 #
-# A response has one advantage and many tokens. How are they averaged? Three answers are in print, and you have met two:
+# A response has one advantage and many tokens. How are they averaged? Three answers are in print; you have seen what each makes of the first loss:
 #
 # $$\text{response: } \frac{1}{B} \sum_i \frac{1}{|o_i|} \sum_t \qquad \text{token: } \frac{1}{\sum_i |o_i|} \sum_i \sum_t \qquad \text{constant: } \frac{1}{B\, T_{\max}} \sum_i \sum_t$$
 #
@@ -568,7 +568,7 @@ Table(
 #
 # Now the row "all rewards + 1, per token". Same missing baseline, and the model learns. No answer is divided by its own length there, so the added 1 cancels on average, as at the top, and costs only noise, which 256 answers a step see through: what remains is that right answers get 1 more. The row below it is the control: *every* answer gets 1, so there is nothing to learn from. It ends at 32%, 23% and 38%. That is what noise alone does to 26% in eight steps, and a reason to trust no difference of ten points in this table. With the mean by response a baseline takes away the pay for being short; with the average by token it saves noise.
 #
-# **The clip.** On one rollout, used sixteen times, R1's clip of 10 goes nearly all the way, and 0.2 ends between 30% and 48%. (The 10 or 11 tokens of these rows are those of the only rollout, drawn before the first update.) With four rollouts, each used eight times, both arrive, and 0.2 is a little ahead of no clip at all; but that is one seed against two. A small clip needs fresh rollouts to get anywhere; a policy without a clip learns from answers that are less and less its own.
+# **The clip.** On one rollout, used sixteen times, R1's clip of 10 goes nearly all the way, and 0.2 ends between 30% and 48%. (The 10 or 11 tokens of these rows are those of the only rollout, drawn before the first update.) With four rollouts, each used eight times, both arrive, and 0.2 is a little ahead of no clip at all; but that is one seed against two. Here a small clip needs fresh rollouts to get far; a policy without a clip learns from answers that are less and less its own.
 
 # %% [markdown] tags=["play"]
 # ## Play

@@ -11,7 +11,7 @@ from minimoe_course.exercise import Exercise, Law, Wrong
 
 __all__ = ["EXERCISES"]
 
-CLOSE = "</think>"
+OPEN, CLOSE = "<think>", "</think>"
 
 
 def _reward_inputs(g: torch.Generator):
@@ -22,6 +22,9 @@ def _reward_inputs(g: torch.Generator):
     yield {"opened": "", "text": "<think>1+2=3</think>13", "answer": "3"}
     yield {"opened": "", "text": "<think>3", "answer": "3"}
     yield {"opened": "<think>", "text": "1+2=3</think>", "answer": "3"}
+    yield {"opened": "", "text": "1+2=3</think>3", "answer": "3"}
+    yield {"opened": "", "text": "so <think>1+2=3</think>3", "answer": "3"}
+    yield {"opened": "", "text": "<think>1+2=3</think>4</think>3", "answer": "3"}
 
 
 def reward(opened, text, answer):
@@ -49,6 +52,26 @@ def _anywhere(opened, text, answer):
     return float(answer in text) + 0.1 * float(thought is not None and said != "")
 
 
+def _cut(opening, last=False, form_alone=False):
+    """A reward that cuts at a </think>; `opening` says whether the thought was opened, `form_alone` asks so for the form
+    only."""
+
+    def variant(opened, text, answer):
+        whole = opened + text
+        thought = CLOSE in whole and opening(whole)
+        cut = CLOSE in whole if form_alone else thought
+        said = (whole.rsplit if last else whole.split)(CLOSE, 1)[1] if cut else whole
+        return float(said == answer) + 0.1 * float(thought and said != "")
+
+    return variant
+
+
+def _at_the_beginning(whole):
+    return whole.startswith(OPEN)
+
+
+NO_OPENING = "a `</think>` alone ends no thought: where no `<think>` stands at the beginning, all of it is what was said."
+
 REWARD = Exercise(
     key="09.reward",
     reference=reward,
@@ -64,6 +87,12 @@ REWARD = Exercise(
         Wrong("form only if right", _only_if_right, "you pay for the form only if the answer is right; the two are separate, and the first wrong answers should at least learn the form."),
         Wrong("unclosed thought", _reward_variant(formed=lambda all_, thought, said: all_.startswith("<think>") and said != ""), "a thought that is never closed counts as form in your version; it needs its </think>."),
         Wrong("nothing said", _reward_variant(formed=lambda all_, thought, said: thought is not None), "a thought with nothing after it counts as form in your version; something must be said."),
+        Wrong("no opening", _cut(lambda whole: True), NO_OPENING),
+        Wrong("no opening, last mark", _cut(lambda whole: True, last=True), NO_OPENING),
+        Wrong("opening for the form alone", _cut(_at_the_beginning, form_alone=True), NO_OPENING),
+        Wrong("opening for the form alone, last mark", _cut(_at_the_beginning, last=True, form_alone=True), NO_OPENING),
+        Wrong("opening anywhere", _cut(lambda whole: OPEN in whole), "you look for `<think>` anywhere; a thought stands at the beginning, otherwise all of it is what was said."),
+        Wrong("last mark", _cut(_at_the_beginning, last=True), "you cut at the last `</think>`; the first one closes the thought, and all that follows is what was said."),
         Wrong("equal weights", _reward_variant(form=1.0), "your form is worth as much as a right answer; it is worth 0.1."),
         Wrong("right alone is not enough", lambda o, t, a: _only_if_right(o, t, a) if CLOSE in o + t else 0.0, "a right answer without a thought is worth nothing in your version; it is right, and worth 1."),
     ),
@@ -127,6 +156,8 @@ ADVANTAGES = Exercise(
         Wrong("mean of the batch", lambda r: (r - r.mean()) / (r.std(1, keepdim=True) + 1e-4), "you subtract the mean of the batch; subtract that of the row."),
         Wrong("columns", lambda r: _centred(r, 0) / (r.std(0, keepdim=True, correction=1 if len(r) > 1 else 0) + 1e-4), "you compare answers to different questions: the groups are the rows."),
         Wrong("0 / 0", _variant(lambda r: r.std(1, keepdim=True)), "where all rewards of a group are equal you divide 0 by 0, and one NaN in the loss destroys the model. Add 1e-4 to the deviation."),
+        Wrong("less than 1e-4", _variant(lambda r: r.std(1, keepdim=True) + 1e-8), "you add less than 1e-4 to the deviation, or nothing where it is not 0; add 1e-4 everywhere."),
+        Wrong("under the root", _variant(lambda r: (r.var(1, keepdim=True) + 1e-4).sqrt()), "you add 1e-4 to the variance; add it to the deviation, outside the root."),
         Wrong("variance", _variant(lambda r: r.var(1, keepdim=True) + 1e-4), "you divide by the variance; divide by its root."),
         Wrong("not scaled", lambda r: _centred(r), "you do not divide by the deviation. That is Dr.GRPO's and V3.2's advantage; here the division is asked for."),
         Wrong("range", _variant(_span), "you divide by the range; divide by the standard deviation."),
@@ -228,11 +259,13 @@ CLIPPED_LOSS = Exercise(
         Wrong("no clip", _loss_variant(lambda r, c, A, clip: r * A), "you do not clip: a token that has moved far keeps being pushed."),
         Wrong("clip alone", _loss_variant(lambda r, c, A, clip: c * A), "you take the clipped ratio always. Where a token has moved the wrong way (below 1 - clip with A > 0, above 1 + clip with A < 0) its gradient is gone when it is needed most: take the smaller of r A and clip(r) A."),
         Wrong("larger", _loss_variant(lambda r, c, A, clip: torch.maximum(r * A, c * A)), "you take the larger of the two; the smaller is the cautious one."),
+        Wrong("A afterwards", _loss_variant(lambda r, c, A, clip: torch.minimum(r, c) * A), "you take the smaller ratio and multiply by A afterwards (or cut the ratio above only); with A < 0 the smaller product has the larger ratio. Multiply both by A first."),
         Wrong("clip of the product", _loss_variant(lambda r, c, A, clip: torch.minimum(r * A, (r * A).clamp(1 - clip, 1 + clip))), "you clip r A; clip the ratio, then multiply by A."),
         Wrong("turned round", _loss_variant(ratio=lambda log_r, mask: (-log_r).exp()), "your ratio is pi_old / pi; it is pi / pi_old."),
         Wrong("no exponential", _loss_variant(ratio=lambda log_r, mask: log_r), "your ratio is a difference of logarithms; take exp of it. At equal policies it must be 1."),
         Wrong("quotient of logarithms", lambda new, old, A, m, c: _loss_variant(ratio=lambda log_r, mask: new / old)(new, old, A, m, c), "you divide log-probabilities; the ratio is exp of their difference."),
         Wrong("one ratio a response", _loss_variant(ratio=_of_the_response), "you use one ratio for the response, as GSPO does; here each token has its own."),
+        Wrong("product of the ratios", _loss_variant(ratio=lambda log_r, m: (log_r * m).sum(1, keepdim=True).exp().expand_as(log_r)), "you multiply the ratios of a response's tokens; here each token has its own, and its own clip."),
         Wrong("all tokens alike", _loss_variant(average=lambda x, m: (x * m).sum() / m.sum()), "you average over all tokens at once, as DAPO does; here first over each response's tokens, then over responses."),
         Wrong("padding counted", _loss_variant(average=lambda x, m: (x * m).mean()), "you divide by the padded length: the shorter a response, the less it counts."),
         Wrong("padding learned from", _loss_variant(average=lambda x, m: x.mean()), "you average over padding too; the mask says which tokens are real."),
@@ -308,6 +341,8 @@ TOKEN_WEIGHTS = Exercise(
         Wrong("responses not averaged", _weights_by(response=lambda n, B, most: n), 'with "response" you divide by the length alone; the mean over the B responses divides by B as well.'),
         Wrong("token by responses", _weights_by(token=lambda n, B, most: B * n), 'with "token" all tokens of the batch are averaged at once: divide by their number.'),
         Wrong("token by mean length", _weights_by(token=lambda n, B, most: n.float().mean().expand_as(n.float())), 'with "token" you divide by the mean length; divide by the number of all tokens, B times as many.'),
+        Wrong("token by B as well", _weights_by(token=lambda n, B, most: (B * n.sum()).expand_as(n)), 'with "token" you divide by B as well; the number of all tokens is enough.'),
+        Wrong("exchanged", _weights_by(response=lambda n, B, most: n.sum().expand_as(n), token=lambda n, B, most: B * n), '"response" and "token" are exchanged: by response each answer\'s tokens share its weight.'),
         Wrong("constant without B", _weights_by(constant=lambda n, B, most: torch.full_like(n, most)), 'with "constant" you divide by max_tokens alone; the mean over the B responses divides by B as well.'),
         Wrong("constant by the longest", _weights_by(constant=lambda n, B, most: (B * n.max()).expand_as(n)), 'with "constant" you divide by the longest response of the batch; the constant is max_tokens, whatever came out.'),
         Wrong("whole response", lambda n, A, average, most: _weights_by()(n, A, average, most) * n, "your weights are those of whole responses, too large by their length; asked is the weight of one token."),
