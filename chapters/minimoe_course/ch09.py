@@ -70,7 +70,9 @@ def _at_the_beginning(whole):
     return whole.startswith(OPEN)
 
 
-NO_OPENING = "a `</think>` alone ends no thought: where no `<think>` stands at the beginning, all of it is what was said."
+NO_OPENING = (
+    "a `</think>` alone ends no thought: where no `<think>` stands at the beginning, all of it is what was said."
+)
 
 REWARD = Exercise(
     key="09.reward",

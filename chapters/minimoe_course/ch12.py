@@ -127,7 +127,18 @@ def imitation_losses(student_MV, teacher_MV, tokens_M, response_M):
     return sft, distill.divergence(student_AV, teacher_AV), distill.divergence(student_AV, teacher_AV, reverse=True)
 
 
-def _losses(masked=True, divide="response", swap=False, entropy=True, said="student", reduce="sum", raw=False, logits=False, flip=False, one=False):
+def _losses(
+    masked=True,
+    divide="response",
+    swap=False,
+    entropy=True,
+    said="student",
+    reduce="sum",
+    raw=False,
+    logits=False,
+    flip=False,
+    one=False,
+):
     def losses(student_MV, teacher_MV, tokens_M, response_M):
         rows = ~response_M if flip else response_M if masked else torch.ones_like(response_M)
         p, q = teacher_MV[rows].log_softmax(-1), student_MV[rows].log_softmax(-1)
