@@ -7,7 +7,8 @@
 Three rounds for each optimizer. First a grid, 100 steps with seed 0: the rate `lr` of the matrices in steps of two, and
 how much further embedding and head step (`table_rate`) in steps of about three. Then, at the grid's best, one change
 at a time: a longer warm-up, no weight decay. Last, 200 steps, since a longer run may want another rate: the best of all
-at its rate, at half and at double with one seed, and the better two of these with a second. The last round's seeds are
+at its rate, at half and at double with one seed, and on by factors of two while the best stands at the edge; then the
+better two of these with a second seed. The last round's seeds are
 10 and 11 and the study's 0 to 4, so that the final choice is not made by the numbers that are reported.
 """
 
@@ -123,8 +124,18 @@ def tune(bench: Bench, optimizer: str) -> Recipe:
     for factor in (0.5, 1, 2):
         recipe = dataclasses.replace(best, lr=best.lr * factor)
         long[recipe] = measure(bench, recipe, LONG, first)
+    while (beyond := beyond_the_edge(long)) is not None:
+        long[beyond] = measure(bench, beyond, LONG, first)
     final = {r: statistics.fmean((long[r], measure(bench, r, LONG, second))) for r in sorted(long, key=long.get)[:2]}
     return min(final, key=final.get)
+
+
+def beyond_the_edge(losses: dict[Recipe, float]) -> Recipe | None:
+    """The recipe to try next where the best rate is the lowest or the highest tried; None where it lies between."""
+    best, rates = min(losses, key=losses.get), [recipe.lr for recipe in losses]
+    if best.lr not in (min(rates), max(rates)):
+        return None
+    return dataclasses.replace(best, lr=best.lr * (0.5 if best.lr == min(rates) else 2))
 
 
 def table() -> str:

@@ -38,6 +38,15 @@ def test_the_best_rates_lie_inside_the_grid_and_not_at_its_edge(tuning, optimize
     assert min(grid[winner.table_rate]) < winner.lr < max(grid[winner.table_rate])
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_rate_of_the_longer_race_lies_between_rates_that_were_worse(tuning, optimizer):
+    winner = tuning.tune(NoMoreRuns(), optimizer)
+    for factor in (0.5, 2):
+        other = dataclasses.replace(winner, lr=winner.lr * factor)
+        loss, worse = (tuning.loss_of(recipe, tuning.LONG, tuning.LONG_SEEDS[0]) for recipe in (winner, other))
+        assert loss < worse
+
+
 def test_the_study_runs_both_optimizers_at_their_best(tuning):
     spec = importlib.util.spec_from_file_location("study", CURVES / "study.py")
     study = importlib.util.module_from_spec(spec)
