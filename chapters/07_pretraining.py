@@ -13,7 +13,7 @@
 # %% [markdown] tags=["promise"]
 # # 07 Pretraining a small V3
 #
-# By the end you have trained a model with all of V3's parts on your own processor, stopped it, resumed it, and held its curve against five others; and you can say what separates your two minutes from V3's two months.
+# By the end you have trained a model with all of V3's parts on your own processor, stopped it, resumed it, and held its curve against five others; and you can say what separates two minutes on one core from V3's two months.
 #
 # 45 minutes. Prerequisites: chapter 00; chapters 03 to 05 help (experts, their balance, the second predicted token).
 #
@@ -34,7 +34,7 @@ setup(seed=0)
 #
 # DeepSeek-V3 read 14.8 trillion tokens, on 2,048 GPUs, for about two months, at a rent of 5.3 million dollars. The model `data/nano`, which the earlier chapters looked into, read 552,960 tokens, on one processor core, in about two minutes.
 #
-# Between the two lie a factor of 27 million in tokens and one of 73,000 in the arithmetic of a token. What is still the same? Most of the recipe: each step below is one of the paper's. `data/nano` was made by the same code with other settings, which are named where they differ (Muon, no plateau, a fixed batch, no filling of gaps).
+# Between the two lie a factor of 27 million in tokens and one of 73,000 in the arithmetic of a token. What is still the same? Most of the recipe: packed rows, rearranged documents and the clocks below are the paper's. `data/nano` was made by the same code with other settings: Muon for an optimizer, no plateau, a fixed batch and $\lambda$, a faster $\gamma$, no filling of gaps.
 
 # %% [markdown] tags=["by-hand"]
 # ## Three documents by hand
@@ -50,7 +50,7 @@ print("rows:  ", rows)
 print("asked: ", [f"{row[:i]} -> {row[i]}" for row in rows for i in (1, 2)])
 
 # %% [markdown]
-# All documents end to end, cut into rows that share one token. Tokens 2 to 7 are predicted once each, none twice. Token 8 did not fill a row and is left for the next epoch, in another order. This is called **packing**.
+# All documents end to end, cut into rows that share one token. Tokens 2 to 7 are predicted once each, none twice; token 1 has nothing before it. Token 8 did not fill a row and is left out this time. Each pass through the text (an **epoch**) lays the documents in another order, so the next one will leave out another. This is called **packing**.
 
 # %% [markdown] tags=["beat"]
 # ## Rows without holes
@@ -93,9 +93,9 @@ show(
 )
 
 # %% [markdown]
-# Other English costs hardly more. Code costs nearly twice as many tokens, so a row of 128 shows the model half as much of a program. V3's tokenizer has 128,000 tokens, chosen to compress many languages (section 4.1); that is what a large vocabulary buys.
+# Other English costs hardly more. Code costs about 1.7 times as many tokens, so a row of 128 shows the model little more than half as much of a program. V3's tokenizer has 128,000 tokens, chosen to compress many languages (section 4.1); that is what a large vocabulary buys.
 #
-# Now the rows. The obvious way is one document a row, filled up with a **padding** token. WordNet's entries have 26 tokens on average, the longest has 79, and a row has 128.
+# Now the rows. The obvious way is one document a row, filled up with a **padding** token. WordNet's entries have 26 tokens on average, their two marks among them, the longest has 79, and a row has 128.
 
 # %%
 lengths = torch.tensor([len(document) for document in documents])
@@ -111,7 +111,7 @@ guess(
 #
 # ### Break it
 #
-# Route 64 entries through the trained model, once as they are, once padded. MaxVio says how far the busiest expert lies above the mean. What will padding do to it?
+# Pad 64 entries to rows of 128, route them through the trained model, and count the load twice: of the words alone, and of everything. (The words are routed as they would be without padding: it stands behind them, and attention looks back only.) MaxVio says how far the busiest expert lies above the mean, as a share of the mean. What will padding do to it?
 
 # %%
 from minimoe.model.router import max_violation
@@ -127,9 +127,9 @@ for layer, routing in model(padded_BT, mtp=False).routing.items():
     print(f"layer {layer}: MaxVio {words:.2f} for the words, {everything:.2f} with padding")
 
 # %% [markdown]
-# Padding tokens are all alike, so they crowd onto a few experts. The balance that is measured is that of the padding, and the bias would now push *words* away from experts that words do not overload. Several public re-implementations count padding in this way; packing has nothing to count.
+# Padding tokens are all alike, so they crowd onto a few experts. (This model was trained on packed rows and has never met one.) The balance that is measured is mostly that of the padding, and the bias would now push *words* away from experts that words do not overload. Several public re-implementations count padding in this way; packing has nothing to count.
 #
-# A packed row may hold four entries and the beginning of a fifth, and attention is not cut at the borders: the last entry can look at the first. V3 does it so too (section 4.1), on purpose; its successor V4 cuts.
+# A packed row may hold four entries and the beginning of a fifth, and attention is not cut at the borders: the last entry can look at the first. V3 does it so too, and says so (section 4.1); its successor V4 cuts.
 #
 # ### Exercise: pack
 # ●●○○○ · 8 min · every token of every run of this course goes through it.
@@ -170,7 +170,7 @@ question = "By how much does the corpus grow when a tenth of it is rearranged?"
 guess("07.fim_cost", question, growth * 100, unit="%")
 
 # %% [markdown]
-# Three marks a document, and some words that are cut in two. Does the model pay with its ordinary, left-to-right skill? The study that proposed the method says no, over a wide range of sizes and even with a large share of the documents rearranged (arXiv 2207.14255). We have not repeated that here, and `data/nano` was trained without.
+# About five tokens more for each rearranged document: three marks, and two for words that are cut in two. A longer document would pay the same five. Does the model pay with its ordinary, left-to-right skill? The study that proposed the method says no, over a wide range of sizes and even with a large share of the documents rearranged (arXiv 2207.14255). We have not repeated that here, and `data/nano` was trained without.
 #
 # ### Exercise: rearrange a document
 # ●●○○○ · 6 min · one token in the wrong place, and the model never learns when to stop.
@@ -193,13 +193,14 @@ hints("07.fill_in_the_middle")
 # %% [markdown] tags=["beat"]
 # ## The recipe is a set of clocks
 #
-# Four things change while V3 trains, and each has its own clock, wound in tokens. The **learning rate** says how far a step goes. The **batch** says how many sequences share one step. $\lambda$ weighs the second predicted token (chapter 05). $\gamma$ moves the experts' biases (chapter 04). `Settings.v3` holds the published numbers as shares of the run.
+# Four things change while V3 trains, and each has its own clock, which counts tokens. The **learning rate** says how far a step goes. The **batch** says how many sequences share one step. $\lambda$ weighs the second predicted token (chapter 05). $\gamma$ moves the experts' biases (chapter 04). `Settings.v3` holds the published numbers as shares of the run.
 
 # %%
 question = "After how many of its 14.8 trillion tokens did V3's rate begin to fall?"
 guess("07.decay", question, 10, unit="trillion")
 
 # %% tags=["nbval-check-output"]
+import math
 from minimoe.training import Settings
 
 v3 = Settings.v3(steps=540, sequences=15360, warmup=0.028 / 14.8)
@@ -210,9 +211,11 @@ for tokens in (0.01, 0.1, 0.3, 1, 10, 12.15, 14.2, 14.4, 14.7):
     print(f"{tokens:>12}{v3.rate(share):>11.3f}{size:>11,}{weight:>8}  {'yes' if gamma > 0 else 'no'}")
 
 # %% [markdown]
-# The warm-up is over after 28 billion tokens: while the optimizer's averages are still guesses, steps are kept small. Then the rate is level for two thirds of the run. A **plateau** keeps a run open: it can be continued, or branched, without undoing a decay. A half cosine brings it down to a tenth, and two short tails follow, the last at a thirtieth.
+# The warm-up, 2,000 steps in the paper, is over after about 28 billion tokens if the batch grows evenly: while the optimizer's averages are still guesses, steps are kept small. Then the rate is level for two thirds of the run. A **plateau** keeps a run open: it can be continued, or branched, without undoing a decay. A half cosine brings it down to a tenth, and two short tails follow, the last at a thirtieth.
 #
-# The early batch is small, 3,072 sequences, and grows until 469 billion tokens have been read: while everything is still wrong in the same direction, a few sequences already show it.
+# The early batch is small, 3,072 sequences, and grows until 469 billion tokens have been read. The paper gives no reason. The usual one: while everything is still wrong in the same direction, a few sequences already show it.
+#
+# At 10 trillion, when the rate begins to fall, $\lambda$ drops from 0.3 to 0.1. For the last 500 billion tokens the biases stand still.
 #
 # `data/nano` has another shape: up for 3% of the run, and down from there.
 
@@ -233,7 +236,7 @@ show(
 # ### Exercise: V3's learning rate
 # ●●●○○ · 8 min · a published recipe is a sentence; this is what it says.
 #
-# "The rate rises linearly from 0 to $2.2 \cdot 10^{-4}$ in the warm-up, is constant until 10T tokens, falls to $2.2 \cdot 10^{-5}$ over 4.3T along a cosine, is constant for 333B and is $7.3 \cdot 10^{-6}$ for the last 167B." Return the rate after `tokens` trillions; `warmup`, also in trillions, is where the warm-up ends (0.028 for V3's 2,000 steps, if its batch grows evenly). Between 10 and 14.3, with $p$ the share of that stretch that has passed,
+# "The rate rises linearly from 0 to $2.2 \cdot 10^{-4}$ in the warm-up, is constant until 10T tokens, falls to $2.2 \cdot 10^{-5}$ over 4.3T along a cosine, is constant for 333B and is $7.3 \cdot 10^{-6}$ for the last 167B." Return the rate after `tokens` trillions; `warmup`, also in trillions, is where the warm-up ends (0.028 for V3). `math` is imported. Between 10 and 14.3, with $p$ the share of that stretch that has passed,
 #
 # $$\text{rate} = \text{low} + (\text{peak} - \text{low})\,\frac{1 + \cos \pi p}{2}$$
 #
@@ -251,7 +254,7 @@ hints("07.learning_rate")
 # %% [markdown] tags=["beat"]
 # ## Which way is down?
 #
-# A gradient says how the loss changes with each number of a weight matrix. V3 steps with **AdamW**, which divides each number's step by the size of that number's own past gradients. It treats a matrix as a bag of numbers. Here is one, from an expert of the small model. Its **singular values** are the gradient's strength along each of its directions.
+# A gradient says how the loss changes with each number of a weight matrix. V3 steps with **AdamW**, which divides each number's step by the size of that number's own past gradients. It treats a matrix as a bag of numbers. But the gradient of a weight matrix is a matrix too, and its **singular values** are its strength along each of its directions. Here they are for one matrix, from an expert of the small model.
 
 # %%
 from minimoe.training.data import Batches
@@ -277,7 +280,7 @@ show(
 )
 
 # %% [markdown]
-# **Muon** takes the averaged gradient of a matrix and replaces it by the matrix with the same directions and all strengths between about 0.7 and 1.2, which is near enough. What is rare in the data makes weak directions, and they now learn as fast as what is common. No singular value is ever computed: five rounds of
+# **Muon** takes the averaged gradient of a matrix and replaces it by the matrix with the same directions and all strengths between about 0.7 and 1.2, near enough to 1. The idea: what is rare in the data makes weak directions, and they should learn as fast as what is common. No singular value is ever computed. The matrix is divided by its length (the root of the sum of all its squares), so that no strength is above 1, and then five rounds of
 #
 # $$X \leftarrow a X + (b\, X X^\top + c\,(X X^\top)^2)\, X$$
 #
@@ -291,11 +294,11 @@ for i in range(5):
     print(f"round {i + 1}:", s.numpy().round(2))
 
 # %% [markdown]
-# Embedding and head (the two **tables**) stay with AdamW: each of their rows belongs to one token, so they are lists of vectors more than maps.
+# Three strengths a hundredfold apart end side by side. What Muon does not take stays with AdamW: the gains of the norms, which are no matrices, and embedding and head (the two **tables**). Each row of a table belongs to one token, so it is a list of vectors more than a map.
 #
 # ### A fair comparison
 #
-# Anyone can show that Muon beats AdamW: tune one, leave the other at its default. So both were searched in the same way (`python data/curves/tuning.py`): learning rates by factors of two, then the rate of the two tables relative to the rest, then warm-up and decay. Each bar is the best learning rate of its row. Before you look: what do you expect to matter most?
+# Anyone can show that Muon beats AdamW: tune one, leave the other at its default. So both were searched in the same way (`python data/curves/tuning.py`): learning rates by factors of two, for several rates of the two tables relative to the rest, then warm-up and decay. Each bar is the best learning rate of its row: of four tried in the first two AdamW rows, AdamW × 10 and Muon × 3, of two or three in the others. Before you look: what do you expect to matter most?
 
 # %%
 import json
@@ -318,9 +321,9 @@ show(
 # %% [markdown]
 # One run each, so differences of a few hundredths mean nothing. Half a nat does, and that is what the tables' rate is worth to AdamW: with one rate for all, as in V3's recipe, it is far behind; with ten times the rate for the tables, most of Muon's lead is gone. Muon needs it less: its own tables move it by a tenth.
 #
-# A likely reason, which we have not tested: the 1,024 tokens of our batch are about 400 different ones, so most of the 2,048 rows of the embedding stand still in a step, and must go further when their turn comes. A batch of V3 has 63 million tokens and meets nearly every row.
+# A likely reason, which we have not tested: the 1,024 tokens of our batch are about 400 different ones, so most of the 2,048 rows of the embedding get no gradient in a step, and must go further when their turn comes. A batch of V3 has 63 million tokens and can meet nearly every row.
 #
-# Now a longer race, 200 steps and five seeds, at the rates that were best for that length: 0.01 for Muon, 0.004 for AdamW with a longer warm-up. And what is a step worth? Muon's five rounds of products take time. The two are timed in turn, so that other work on the machine slows both alike.
+# Now a longer race, 200 steps and five seeds. A longer run may want another rate, so half and double the best one were tried again, and one factor further where the best stood at the edge: 0.01 won for Muon, 0.004 for AdamW, with a longer warm-up that had been a hundredth better. And what is a step worth? Muon's five rounds of products take time. The two are timed in turn, so that other work on the machine slows both alike.
 
 # %%
 from minimoe.training.loop import Trainer
@@ -335,7 +338,7 @@ ratio = step_s["Muon"] / step_s["AdamW"]
 print(f"a step of Muon takes {ratio:.2f} times the processor time of one of AdamW")
 
 # %% [markdown]
-# Repeated on the machine that made this page, it was between 1.14 and 1.22. So AdamW ran twice: 200 steps, as Muon, and 228 steps, which by the smallest of these ratios, the least favourable to AdamW, fit into Muon's time. (The seconds inside the stored runs were taken on a busy machine and are not used.) The numbers are losses on held-out text; the figure below them shows the loss in training.
+# The ratio moves with what else the machine is doing. When the race was set up, repeats gave 1.14 to 1.22. So AdamW ran twice: 200 steps, as Muon, and 228 steps, which by the smallest of these ratios, the least favourable to AdamW, fit into Muon's time. (The seconds inside the stored runs were taken on a busy machine and are not used.) The numbers are losses on held-out text; the figure below them shows the loss in training.
 
 # %%
 from minimoe_course import curves
@@ -360,7 +363,7 @@ show(
 )
 
 # %% [markdown]
-# Step for step the two are level as far as five seeds can tell: the interval barely holds zero. Second for second AdamW is ahead, in all five seeds, by about a twentieth of a nat. Half a nat was at stake in the rate of the tables.
+# (AdamW's curve ends earlier if a step of Muon cost more than 1.14 steps of AdamW in the cell above.) Step for step the two are level as far as five seeds can tell: the interval barely holds zero. Second for second AdamW is ahead, in all five seeds, by about a twentieth of a nat. Half a nat was at stake in the rate of the tables.
 #
 # The first time we ran this race we had stopped the search earlier, at 0.002 for AdamW, the winner among the short runs. This is what came out:
 
@@ -368,9 +371,9 @@ show(
 print(f"AdamW at 0.002, 200 steps, minus Muon, 200: {curves.paired('adamw_half', 'reference')}")
 
 # %% [markdown]
-# "Muon ahead in five of five seeds": a clear result, and an artefact of one factor of two in the other side's rate. Seeds measure the luck of a run. They say nothing about the care that went into either side.
+# "Muon ahead in five of five seeds": a clear result, and most of it was one factor of two in the other side's rate. Seeds measure the luck of a run. They say nothing about the care that went into either side.
 #
-# What does not follow: that it is so for large models. Muon's extra products grow more slowly than the rest of a step when batches grow, so its overhead shrinks with scale; Moonlight reports AdamW's loss for about half the training FLOPs (arXiv 2502.16982). The models of this course are trained with Muon, at 0.01.
+# What does not follow: that it is so for large models. Muon's extra products cost the same whatever the size of the batch, so their share of a step shrinks as batches grow; Moonlight reports AdamW's loss for about half the training FLOPs (arXiv 2502.16982). The models of this course are trained with Muon, at 0.01.
 
 # %% [markdown] tags=["beat"]
 # ## Your run
@@ -378,8 +381,6 @@ print(f"AdamW at 0.002, 200 steps, minus Muon, 200: {curves.paired('adamw_half',
 # Now everything at once: packed rows, Muon, the clocks, a model of 1.35 million parameters. The whole run has 540 steps, and this one will be stopped after 60. It runs in a **thread**, so that the notebook stays free; `folder` is where it keeps its log and its state. Before the first step the model knows nothing:
 
 # %%
-import math
-
 question = "What is the loss of guessing evenly among 2,048 tokens?"
 guess("07.chance", question, math.log(2048), unit="nats")
 
@@ -408,7 +409,7 @@ watch(run, until=1)
 watch(run, until=30)
 
 # %% [markdown]
-# It falls fast at first: the frequencies of the tokens are learned in a few steps. Now stop it. The next cell makes another model, with other random weights, and points it at the same folder.
+# It falls fast at first: whoever knows only how frequent each token is stands at 5.96 (the first bar below), and after 30 steps the run has left that behind. Now stop it. The next cell makes another model, with other random weights, and points it at the same folder.
 
 # %%
 run.stop()
@@ -443,7 +444,7 @@ print("the same to the last bit:", through == halted)
 #
 # ### Is my loss supposed to look like that?
 #
-# The command that made `data/nano` was run with five seeds and every curve kept. The band is the range of the five; yours is the sixth. How often will it leave the band by chance alone?
+# The command that made `data/nano` was run with five seeds and every curve kept. The band is the range of the five, its line their median, every point the mean of ten steps; yours is the sixth. How often will it leave the band by chance alone?
 
 # %%
 guess(
@@ -483,14 +484,14 @@ bar = {name: measured[f"validation, {key}"] for name, key in counted.items()}
 trained = {f"data/nano, {receipt_nano['steps']} steps": measured["validation, as stored"]}
 show(
     bars(
-        bar | trained, "Two minutes take the model past what counting achieves",
+        bar | trained, "Two minutes take the model past three kinds of counting",
         "loss on held-out entries (nats a token)", grey=list(bar),
     ),
     alt="Four bars: 5.96 for frequencies, 3.82 for neighbours, 3.50 for pairs, about 3.4 for the trained model.",
 )
 
 # %% [markdown]
-# The trained model clears the highest bar by a little (and so does each of the five: `band["runs"]` has their losses). It has read a dictionary 1.3 times; do not expect knowledge. What it has learned shows when it writes. At each step it has a probability for every token. The **temperature** divides the logits (the scores before the softmax): at 0 the likeliest token is always taken, at 1 the probabilities are taken as they are. Which would you use?
+# The trained model does a little better than the best counter (and so does each of the five: `band["runs"]` has their losses). It has read a dictionary of 427,053 tokens 1.3 times; do not expect knowledge. What it has learned shows when it writes. At each step it has a probability for every token. The **temperature** divides the logits (the scores before the softmax): at 0 the likeliest token is always taken, at 1 the probabilities are taken as they are. Which would you use?
 
 # %%
 prompt = "river (noun):"
@@ -500,9 +501,9 @@ for temperature in (0.0, 0.5, 0.8, 1.0, 1.5):
     print(f"{temperature}: {prompt}{tokenizer.decode(result.tokens[0], skip_special=True)}")
 
 # %% [markdown]
-# At 0 it falls back on its commonest words; above 1 it picks tokens that it knows to be unlikely. Between them, at 0.7 or so, it writes entries with the form of the dictionary and mostly with its grammar.
+# At 0 it falls back on its commonest words; above 1 it picks tokens that it knows to be unlikely. Between them it writes entries with the form of the dictionary and much of its grammar, if not always its words. This is one sample each; another `seed` gives others.
 #
-# To train the whole thing yourself, in a terminal: `python data/nano/train.py` repeats `data/nano` in about two minutes, and `minimoe train --out my_model --text my.txt --steps 540` trains on a text of yours, one document a line.
+# To train the whole thing yourself, in a terminal: `python data/nano/train.py --out my_nano` repeats `data/nano` in about two minutes, and `minimoe train --out my_model --text my.txt --steps 540` trains on a text of yours, one document a line.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -590,9 +591,11 @@ question = "At that rate of arithmetic, how many years would V3 take on this cor
 guess("07.years", question, years, unit="years")
 
 # %% [markdown]
-# Where does the rest go? Choosing experts, gathering their rows, starting thousands of small operations; and the module that predicts the second token takes its time, while its FLOPs are not in the count, here as in the published figure. Large products are cheaper by the FLOP. That is one reason why a batch of V3 holds 63 million tokens, on 2,048 GPUs, and ours 1,024.
+# V3's peak is that of an H800 in 16-bit arithmetic, 989 trillion FLOPs a second; the published figure is 38.9% (arXiv 2505.09343, table 4).
 #
-# Now the bill. 2.664 million GPU-hours for 14.8 trillion tokens are 180,000 hours a trillion; with the long-context phase and post-training 2.788 million hours, and at $2 an hour 5.576 million dollars.
+# Where does the rest of your core go? To Muon's five rounds, as measured above; to choosing experts, gathering their rows and starting thousands of small operations, which we have not timed one by one; and to the module that predicts the second token, whose FLOPs are not in the count. Large products are cheaper by the FLOP. That is one reason why a batch of V3 holds 63 million tokens, on 2,048 GPUs, and ours 1,024.
+#
+# Now the bill. Pre-training took 2.664 million GPU-hours for 14.8 trillion tokens: at $2 an hour the 5.3 million dollars from above. The long-context phase and post-training add a little.
 
 # %% tags=["nbval-check-output"]
 total = sum(hours.values())
@@ -624,7 +627,7 @@ for name, config in (("V3", minimoe.V3), ("V2-Lite", minimoe.V2_LITE)):
 hints("07.tokens_for")
 
 # %% [markdown]
-# So a thousand dollars train a model of V3's size on 0.02% of its corpus, or V2-Lite, fifteen times smaller in use, on less than 1% of its own 5.7 trillion. And that is the price of a run that succeeds the first time, with the recipe known: research, failed runs, data and people are not in it (the paper says so itself, section 1).
+# So a thousand dollars train a model of V3's size on 0.02% of its corpus, or V2-Lite, fifteen times cheaper by the token, on less than 1% of its own 5.7 trillion, if it reached V3's 39%. And that is the price of a run that succeeds the first time, with the recipe known: research, failed runs, data and people are not in it (the paper says so itself, section 1).
 
 # %% tags=["nbval-check-output"]
 receipt([
@@ -668,18 +671,18 @@ receipt([
 #
 # <details><summary>Answer</summary>
 #
-# How was AdamW tuned, and was embedding and head's rate among what was tuned? Half the steps, but how much time? How many seeds?
+# How was AdamW tuned, and was the rate of its embedding and head among what was tuned? Half the steps, but how much time? How many seeds?
 #
 # </details>
 
 # %% [markdown] tags=["summary", "sources", "next"]
 # ## Summary
-# - Packed rows waste nothing, and a rearranged tenth of the documents teaches a forward-reading model to fill gaps.
+# - Packed rows hold no padding, and a rearranged tenth of the documents teaches a forward-reading model to fill gaps.
 # - The recipe is a handful of clocks: rate, batch, lambda, gamma; V3's plateau keeps a run open, a short run decays from the start.
-# - Your run and V3's differ in size by a factor of about 2 × 10¹² in arithmetic, and in tokens a parameter by 400; the code differs in very little.
+# - The runs of `data/nano` and V3 differ by a factor of about 2 × 10¹² in arithmetic, and of nearly 400 in tokens a parameter.
 #
 # ## Sources
-# DeepSeek-V3, arXiv 2412.19437 (sections 1, 4.1, 4.2, table 1); Insights into DeepSeek-V3, arXiv 2505.09343 (tables 2, 4); DeepSeek-V4, arXiv 2606.19348 (attention cut at document borders); filling in the middle: Bavarian et al., arXiv 2207.14255; Muon: K. Jordan et al., 2024 (kellerjordan.github.io/posts/muon), and Moonlight, arXiv 2502.16982 (its form for large models). Padding in load or loss: found in several public re-implementations.
+# DeepSeek-V3, arXiv 2412.19437 (abstract, sections 1, 4.1, 4.2, table 1); DeepSeek-V2, arXiv 2405.04434 (V2-Lite's tokens); Insights into DeepSeek-V3, arXiv 2505.09343 (tables 2, 4); DeepSeek-V4, arXiv 2606.19348 (attention cut at document borders); filling in the middle: Bavarian et al., arXiv 2207.14255; Muon: K. Jordan et al., 2024 (kellerjordan.github.io/posts/muon), and Moonlight, arXiv 2502.16982 (its form for large models). Padding in load or loss: found in several public re-implementations.
 #
 # ## Next
 # Chapter 08 asks what the experts of a trained model have learned, and how one would know.

@@ -9,6 +9,7 @@ from minimoe.model.router import max_violation
 from minimoe.tokenizer import Tokenizer
 from minimoe.training import Batches, load_corpus
 from minimoe.training.data import encode_documents
+from minimoe.training.fim import fill_in_the_middle
 from minimoe_course import curves, data_path
 
 
@@ -56,6 +57,28 @@ def test_a_batch_meets_about_four_hundred_different_tokens():
     documents = encode_documents(tokenizer, load_corpus(data_path("wordnet")).train)
     batches = Batches(documents, 8, 128)
     assert all(370 < len(batches.take().unique()) < 450 for _ in range(5))
+
+
+def test_the_entries_are_as_long_as_the_chapter_says_and_a_rearranged_one_grows_by_five_tokens():
+    tokenizer, corpus = Tokenizer.load(data_path("nano")), load_corpus(data_path("wordnet"))
+    documents = encode_documents(tokenizer, corpus.train)
+    lengths = [len(document) for document in documents]
+    assert round(sum(lengths) / len(lengths)) == 26 and max(lengths) == 79 and sum(lengths) == 427_053
+    rearranged = fill_in_the_middle(documents, tokenizer, rate=0.1, seed=0)
+    growth = [len(b) - len(a) for a, b in zip(documents, rearranged, strict=True) if a != b]
+    assert 4.8 < sum(growth) / len(growth) < 5.2
+    ids = tokenizer.encode("\n".join(corpus.validation[:30]))
+    assert [tokenizer.decode([token]) for token in ids].count(" of") == 20
+
+
+def test_the_longer_warm_up_of_adamw_had_been_a_hundredth_better():
+    runs = map(json.loads, (data_path("curves") / "tuning.jsonl").read_text().splitlines())
+    of = {
+        run["warmup"]: run["validation"] for run in runs
+        if (run["optimizer"], run["lr"], run["table_rate"], run["weight_decay"], run["steps"])
+        == ("adamw", 0.002, 10, 0.1, 100)
+    }  # fmt: skip
+    assert 0.005 < of[0.03] - of[0.1] < 0.015
 
 
 def test_padding_looks_like_imbalance_and_a_random_router_sorts_words():
