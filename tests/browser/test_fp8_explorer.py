@@ -16,13 +16,20 @@ def choose(notebook, label, option):
     dropdown.locator("select").select_option(option)
 
 
+def opened(open_notebook):
+    """The explorer as it opens, drawn."""
+    notebook = open_notebook([OPEN])
+    notebook.run_all()
+    notebook.page.locator(TITLE, has_text="one value times 1,024").wait_for()
+    return notebook
+
+
 def hashes(notebook):
     return [notebook.canvas_hash(index) for index in range(3)]
 
 
 def test_an_outlier_grows_and_elements_are_taken_apart(open_notebook):
-    notebook = open_notebook([OPEN])
-    notebook.run_all()
+    notebook = opened(open_notebook)
     page = notebook.page
     page.locator(TITLE, has_text="e4m3, one value times 1,024: RMS error 32.8%").wait_for()
     page.locator(BITS, has_text="subnormal").wait_for()
@@ -62,10 +69,8 @@ def test_an_outlier_grows_and_elements_are_taken_apart(open_notebook):
 
 
 def test_sums_are_promoted_and_the_view_comes_back(open_notebook):
-    notebook = open_notebook([OPEN])
-    notebook.run_all()
+    notebook = opened(open_notebook)
     page = notebook.page
-    page.locator(TITLE, has_text="one value times 1,024").wait_for()
     before = hashes(notebook)
     page.get_by_role("button", name="Adding up").click()
     page.get_by_text("K = 4,096, promoted every 128: off by up to 0.043%").wait_for()
@@ -86,10 +91,8 @@ def test_sums_are_promoted_and_the_view_comes_back(open_notebook):
 
 
 def test_it_fits_on_a_phone_in_the_dark(open_notebook):
-    notebook = open_notebook([OPEN])
-    notebook.run_all()
+    notebook = opened(open_notebook)
     page = notebook.page
-    page.locator(TITLE, has_text="one value times 1,024").wait_for()
     before = hashes(notebook)
     notebook.darken()
     page.wait_for_function(

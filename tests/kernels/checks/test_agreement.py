@@ -10,10 +10,28 @@ EXACT = torch.randn(4000, generator=GENERATOR, dtype=torch.float64)
 USUAL = EXACT.bfloat16()
 
 
-def test_the_rounded_answer_agrees():
-    agree("rounded", USUAL, EXACT, USUAL)
-    agree("float32", EXACT.float(), EXACT, EXACT.float())
-    agree("nothing", torch.empty(0), torch.empty(0, dtype=torch.float64), torch.empty(0))
+def verdict(*compared):
+    """What `agree` says, or "" if it agrees."""
+    try:
+        agree("case", *compared)
+    except Disagreement as said:
+        return str(said)
+    return ""
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_rounded_answer_agrees_and_one_that_is_a_few_steps_off_everywhere_does_not(dtype):
+    usual = EXACT.to(dtype)
+    assert verdict(usual, EXACT, usual) == ""
+    bits = usual.view(torch.int32 if dtype == torch.float32 else torch.int16)
+    assert verdict((bits + 8).view(dtype), EXACT, usual) != ""  # eight steps away from zero
+    assert verdict((bits - 8).view(dtype), EXACT, usual) != ""
+
+
+def test_nothing_agrees_with_nothing_and_not_with_something():
+    none = torch.empty(0, dtype=torch.float64)
+    assert verdict(none.float(), none, none.float()) == ""
+    assert "shape (1,), want (0,)" in verdict(torch.zeros(1), none, none.float())
 
 
 def test_an_error_of_two_percent_everywhere_does_not():
